@@ -1,0 +1,66 @@
+# One command for each thing one does here. `make help` shows them.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+export FOLDER
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test up down status lint format types imports check clean
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install everything into .venv
+
+# Only the dependencies are a reason to install again: the package itself is installed editable.
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11 or newer." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11: name a newer one, for example: make PYTHON=python3.12 $(or $(MAKECMDGOALS),setup)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "Python's venv module is missing: install it (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@echo "Installing the dependencies into $(VENV); the first time this takes a few minutes."
+	@$(PIP) install -r requirements.lock >$(VENV)/pip.log 2>&1 && \
+	 $(PIP) install --no-deps --no-build-isolation -e . >>$(VENV)/pip.log 2>&1 || \
+	  { echo "The dependencies could not be installed: does pip reach a package registry (pip config list)? Its words: $(VENV)/pip.log" >&2; exit 1; }
+	@touch $@
+
+demo: setup ## Archive a data set and bring it back, here (FOLDER=a folder of your own)
+	@$(BIN)/archiver demo $${FOLDER:+"$$FOLDER"}
+
+up: setup ## Start the whole service on this machine
+	@$(BIN)/archiver up
+
+down: setup ## End it
+	@$(BIN)/archiver down
+
+status: setup ## Show its parts
+	@$(BIN)/archiver status
+
+# Two processes: much of a test's time is waiting for a server.
+test: setup ## Run the tests
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: setup ## Check style
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: setup ## Put style right
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: setup ## Check types
+	@$(BIN)/mypy
+
+imports: setup ## Check that imports point one way
+	@$(BIN)/lint-imports
+
+check: lint types imports test ## All checks
+
+clean: ## Remove what was built and cached (the data of the service stays: .archiver)
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find src tests -type d -name __pycache__ -prune -exec rm -rf {} +
