@@ -1,0 +1,1 @@
+"""Settings, and what is registered with a Prefect server before the first run."""

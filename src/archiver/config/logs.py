@@ -1,0 +1,31 @@
+"""Logs: one line an event, key=value, through the standard library so that whoever hosts us can collect them."""
+
+import logging
+import sys
+
+import structlog
+
+
+def configure_logs(level: str = "INFO", *, handler: logging.Handler | None = None) -> None:
+    """Send structlog events of this process to the `archiver` logger and that to stderr (or `handler`).
+
+    Exceptions, context variables (`job_id`, `pid`, `run_id`, `request_id`) and times are part of each line.
+    """
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    logger = logging.getLogger("archiver")
+    logger.setLevel(level.upper())
+    if handler is None and not logger.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler(sys.stderr)
+    if handler is not None:
+        logger.addHandler(handler)

@@ -1,0 +1,312 @@
+"""Every setting of the service, typed; a class for each concern, so that a process reads only what it needs.
+
+Each field is the environment variable of its upper-case name (see `archiver.config.sources`).
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
+
+from archiver.config.sources import EnvironmentSettings
+
+TERABYTE = 1000**4
+GIGABYTE = 1000**3
+GIBIBYTE = 1024**3
+MEBIBYTE = 1024**2
+
+
+def _split_groups(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(group.strip() for group in value.split(";") if group.strip())
+    return value
+
+
+def _with_scheme(value: object) -> object:
+    """Older deployments give host:port and mean https."""
+    if isinstance(value, str):
+        value = value.rstrip("/")
+        return value if not value or "://" in value else f"https://{value}"
+    return value
+
+
+Groups = Annotated[tuple[str, ...], BeforeValidator(_split_groups)]
+Url = Annotated[str, BeforeValidator(_with_scheme)]
+
+
+class Environment(StrEnum):
+    """Where the service runs; anything but development refuses to be open."""
+
+    PRODUCTION = "prod"
+    DEVELOPMENT = "development"
+
+
+class UploadMode(StrEnum):
+    """How presigned uploads reach the landing storage."""
+
+    AUTO = "auto"
+    """Probe the storage at start: direct where it takes the client's unsigned headers, else the edge."""
+    DIRECT = "direct"
+    EDGE = "edge"
+
+
+class ServiceSettings(EnvironmentSettings):
+    """What kind of deployment this is."""
+
+    environment: Environment = Environment.PRODUCTION
+    host: str = "localhost"
+
+
+class ObjectStoreSettings(EnvironmentSettings):
+    """The S3 storage that holds the landing zone and the retrieval bucket."""
+
+    s3_endpoint: Url = ""
+    s3_external_endpoint: Url = ""
+    """Address that presigned URLs carry; the inner one where it is empty."""
+    s3_region: str = "eu-west-1"
+    s3_user: SecretStr = SecretStr("")
+    s3_password: SecretStr = SecretStr("")
+    s3_landingzone_bucket: str = "landingzone"
+    s3_retrieval_bucket: str = "retrieval"
+    s3_url_expiration_days: int = Field(7, ge=1, le=7)
+    """Lifetime of retrieval links and of the retrieved copies. SigV4 allows 7 days at most."""
+    s3_ca_file: Path | None = None
+    """CA bundle for an endpoint with a private CA."""
+
+    @property
+    def public_endpoint(self) -> str:
+        """URL that clients outside can reach."""
+        return self.s3_external_endpoint or self.s3_endpoint
+
+    @property
+    def retrieval_lifetime(self) -> timedelta:
+        return timedelta(days=self.s3_url_expiration_days)
+
+
+class LandingZoneSettings(EnvironmentSettings):
+    """Space and time granted to uploads."""
+
+    s3_total_landing_space_tb: float = Field(100, gt=0)
+    """Capacity, TB of 10^12 bytes."""
+    free_space_factor: float = Field(0.9, gt=0, le=1)
+    """Share of the capacity that may be reserved."""
+    url_expiration_seconds: int = Field(3600, ge=60, le=7 * 24 * 3600)
+    """Shortest lifetime of an upload URL; larger files get more."""
+    upload_minimum_rate_mib_s: float = Field(10, gt=0)
+    """Slowest upload the URL lifetime must suffice for, MiB/s."""
+    upload_expiration_hours: int = Field(14 * 24, ge=1)
+    """Idle time after which an open upload loses its reservation, hours."""
+    upload_mode: UploadMode = UploadMode.AUTO
+    upload_edge_key: SecretStr = SecretStr("")
+    upload_edge_url: Url = ""
+    """Public base URL of the API as clients reach it; https://HOST + API_ROOT_PATH where it is empty."""
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Bytes that may be reserved in total."""
+        return int(self.s3_total_landing_space_tb * TERABYTE * self.free_space_factor)
+
+
+class CatalogueSettings(EnvironmentSettings):
+    """SciCat."""
+
+    scicat_endpoint: Url = ""
+    scicat_api_prefix: str = "/api/v3"
+    scicat_jobs_api_prefix: str = "/api/v4"
+    """API version in which jobs are read and written: /api/v4 or /api/v3."""
+    scicat_user: SecretStr = SecretStr("")
+    scicat_password: SecretStr = SecretStr("")
+    scicat_timeout_s: float = Field(20, gt=0, lt=30)
+    """Read timeout; SciCat's own calls hang 30 s when its database is away."""
+    scicat_retry_s: float = Field(120, ge=0)
+    """How long a call is tried again before it counts as failed."""
+    scicat_ca_file: Path | None = None
+    storage_location: str = "ETHZ"
+
+
+class IdentitySettings(EnvironmentSettings):
+    """Keycloak."""
+
+    idp_url: Url = ""
+    """Public base URL: what the `iss` of tokens starts with."""
+    idp_internal_url: Url = ""
+    """Base URL to fetch keys and tokens from, where it differs from the public one."""
+    idp_realm: str = "facility"
+    idp_audience: str = "account"
+    idp_algorithm: Literal["RS256", "RS384", "RS512", "ES256", "ES384", "PS256"] = "RS256"
+    idp_username: str = "archiver-service"
+    idp_password: SecretStr = SecretStr("")
+    idp_client_id: str = "archiver-service-api"
+    idp_client_secret: SecretStr = SecretStr("")
+    idp_timeout_s: float = Field(5, gt=0)
+    idp_ca_file: Path | None = None
+    scicat_ingestor_groups: Groups = ()
+    """SciCat groups that may ask for /token; any one suffices."""
+    operator_groups: Groups = ()
+    """Groups whose members may touch every data set."""
+    job_endpoint_role: str = "archiver-jobs"
+    """Realm role that lets a bearer post to /archiver/jobs."""
+
+    @property
+    def issuer(self) -> str:
+        """`iss` that tokens must carry."""
+        return f"{self.idp_url}/realms/{self.idp_realm}"
+
+    @property
+    def connection_url(self) -> str:
+        """Base URL for calls from inside."""
+        return self.idp_internal_url or self.idp_url
+
+
+class ApiSettings(EnvironmentSettings):
+    """The HTTP front door itself."""
+
+    uvicorn_host: str = "0.0.0.0"  # noqa: S104  # inside a container; the proxy alone is published
+    uvicorn_port: int = 8000
+    uvicorn_log_level: str = "info"
+    api_root_path: str = "/archiver/api/v1"
+    job_endpoint_username: SecretStr = SecretStr("")
+    job_endpoint_password: SecretStr = SecretStr("")
+    cors_origins: Groups = ("http://localhost:5173",)
+
+
+class QueueSettings(EnvironmentSettings):
+    """The Prefect server that queues and runs flows."""
+
+    prefect_api_url: str = "http://127.0.0.1:4200/api"
+    prefect_api_auth_string: SecretStr = SecretStr("")
+    prefect_ui_url: str = ""
+    """Public address of the Prefect UI, for links."""
+    prefect_timeout_s: float = Field(15, gt=0)
+
+
+class LedgerSettings(EnvironmentSettings):
+    """The ledger's PostgreSQL database."""
+
+    ledger_url: SecretStr = SecretStr("")
+    """SQLAlchemy URL: postgresql+psycopg://user:password@host:port/database."""
+
+
+class LtsSettings(EnvironmentSettings):
+    """The long-term storage share."""
+
+    lts_root_folder: Path = Path("/tmp/LTS")  # noqa: S108  # mount point of the older deployments
+    lts_free_space_percentage: float = Field(1, ge=0, lt=100)
+    """Share of the LTS that must stay free after writing, percent."""
+    lts_free_space_timeout_s: float = Field(6 * 3600, ge=0)
+    """How long a run waits for space on the LTS."""
+    lts_stall_timeout_s: float = Field(600, gt=0)
+    """A call to the share that shows no progress for so long is given up and its process killed."""
+    archiver_lts_file_timeout_s: float = Field(300, ge=0)
+    """How long a file just written may stay unreadable."""
+
+
+class ArchivingSettings(EnvironmentSettings):
+    """How data sets are packed."""
+
+    archiver_target_size_gb: float = Field(100, gt=0)
+    """Target size of a datablock, GB of 10^9 bytes."""
+    archiver_datablock_files: int = Field(50_000, ge=1)
+    """Most files in a datablock; also bounded so that one catalogue request stays under 15 MB."""
+    archiver_scratch_folder: Path = Path("/storage")
+    """Working folder for lists; no payload is ever copied there."""
+    archiver_num_workers: int = Field(8, ge=1, le=64)
+    """Parallel reads from S3 for one datablock."""
+    archiver_window_mib: int = Field(128, ge=16)
+    """Payload held in memory at most, MiB."""
+    archiver_parallel_datasets: int = Field(4, ge=1)
+    """Data sets of one job that are worked on at the same time."""
+    claim_timeout_s: float = Field(120, ge=10)
+    """A claim without heartbeat for so long may be taken over."""
+    claim_wait_s: float = Field(3600, ge=0)
+    """How long a run waits for another one that works on the same data."""
+
+    @property
+    def target_bytes(self) -> int:
+        """Target size of a datablock, bytes."""
+        return int(self.archiver_target_size_gb * GIGABYTE)
+
+
+class ReconciliationSettings(EnvironmentSettings):
+    """The reconciliation service."""
+
+    reconciliation_interval_s: float = Field(60, gt=0)
+    reconciliation_max_attempts: int = Field(3, ge=1)
+    """Runs of one job, the first included."""
+    reconciliation_dead_run_s: float = Field(180, ge=60)
+    """A running flow without a sign of life for so long is dead."""
+
+
+_EMPTY_OR_KNOWN = {"", "admin", "password", "changeme", "secret", "minioadmin", "username", "pw"}
+
+
+class OpenDeploymentError(Exception):
+    """A deployment outside development would be open to anyone."""
+
+
+class ApiConfiguration(BaseModel):
+    """All the API needs, checked as a whole."""
+
+    service: ServiceSettings = Field(default_factory=ServiceSettings)
+    api: ApiSettings = Field(default_factory=ApiSettings)
+    store: ObjectStoreSettings = Field(default_factory=ObjectStoreSettings)
+    landing: LandingZoneSettings = Field(default_factory=LandingZoneSettings)
+    catalogue: CatalogueSettings = Field(default_factory=CatalogueSettings)
+    identity: IdentitySettings = Field(default_factory=IdentitySettings)
+    queue: QueueSettings = Field(default_factory=QueueSettings)
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+
+    @model_validator(mode="after")
+    def refuse_to_be_open(self) -> "ApiConfiguration":
+        """Outside development every credential must be set to something that is not a known default."""
+        if self.service.environment is Environment.DEVELOPMENT:
+            return self
+        secrets = {
+            "S3_USER": self.store.s3_user,
+            "S3_PASSWORD": self.store.s3_password,
+            "SCICAT_USER": self.catalogue.scicat_user,
+            "SCICAT_PASSWORD": self.catalogue.scicat_password,
+            "IDP_PASSWORD": self.identity.idp_password,
+            "JOB_ENDPOINT_USERNAME": self.api.job_endpoint_username,
+            "JOB_ENDPOINT_PASSWORD": self.api.job_endpoint_password,
+            "UPLOAD_EDGE_KEY": self.landing.upload_edge_key,
+            "PREFECT_API_AUTH_STRING": self.queue.prefect_api_auth_string,
+            "LEDGER_URL": self.ledger.ledger_url,
+        }
+        weak = [
+            name for name, secret in secrets.items() if secret.get_secret_value().strip().lower() in _EMPTY_OR_KNOWN
+        ]
+        if weak:
+            raise OpenDeploymentError(
+                f"ENVIRONMENT is {self.service.environment}, but these are empty or well-known defaults: "
+                f"{', '.join(weak)}. Set them (or their {weak[0]}_FILE), or set ENVIRONMENT=development."
+            )
+        return self
+
+
+class FlowConfiguration(BaseModel):
+    """All that flows and the reconciliation need."""
+
+    service: ServiceSettings = Field(default_factory=ServiceSettings)
+    store: ObjectStoreSettings = Field(default_factory=ObjectStoreSettings)
+    catalogue: CatalogueSettings = Field(default_factory=CatalogueSettings)
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    lts: LtsSettings = Field(default_factory=LtsSettings)
+    archiving: ArchivingSettings = Field(default_factory=ArchivingSettings)
+    queue: QueueSettings = Field(default_factory=QueueSettings)
+
+    @classmethod
+    def load(cls, registered: Mapping[str, str]) -> "FlowConfiguration":
+        """Settings with `registered` values (Prefect variables and secret blocks) below the environment."""
+        return cls(
+            service=ServiceSettings.load(registered),
+            store=ObjectStoreSettings.load(registered),
+            catalogue=CatalogueSettings.load(registered),
+            ledger=LedgerSettings.load(registered),
+            lts=LtsSettings.load(registered),
+            archiving=ArchivingSettings.load(registered),
+            queue=QueueSettings.load(registered),
+        )

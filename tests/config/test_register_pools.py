@@ -1,0 +1,84 @@
+"""What a job of a work pool looks like."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archiver.config.register import find_configuration_file
+from archiver.config.register_changes import ConfigurationError
+from archiver.config.register_pools import PoolType, pool_template
+from archiver.config.register_secrets import REGISTRY_TOKEN, REGISTRY_USER
+
+_PRODUCTION = {
+    "PREFECT_RUNTIME_IMAGE_NAME": "registry.example/workflow",
+    "OPENEM_IMAGE_TAG": "1.2.3",
+    "PREFECT_NETWORK": "archiver",
+    "PREFECT_WORKER_LTS_VOLUME_NAME": "nfs-lts-share",
+    "LTS_ROOT_FOLDER": "/tmp/LTS",
+    "PREFECT_ARCHIVER_HOST_SCRATCH": "/mnt/scratch",
+    "ARCHIVER_SCRATCH_FOLDER": "/storage",
+    "PREFECT_LOGGING_LEVEL": "INFO",
+}
+
+
+def _file(folder: Path, document: object) -> Path:
+    file = folder / "template.json"
+    file.write_text(json.dumps(document))
+    return file
+
+
+def _defaults(template: dict[str, Any]) -> dict[str, Any]:
+    return {name: field.get("default") for name, field in template["variables"]["properties"].items()}
+
+
+@pytest.mark.parametrize("pool_type", list(PoolType))
+def test_every_run_shows_that_it_is_alive_twice_a_minute(pool_type: PoolType) -> None:
+    env = _defaults(pool_template(pool_type, None, {}))["env"]
+
+    assert env["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
+
+
+@pytest.mark.parametrize("name", ["prefect-jobtemplate-prod.json", "prefect-jobtemplate-dev.json"])
+def test_the_templates_of_the_deployments_mount_the_share(name: str) -> None:
+    template = pool_template(PoolType.DOCKER, find_configuration_file(name), _PRODUCTION)
+
+    defaults = _defaults(template)
+    assert defaults["image"] == "registry.example/workflow:1.2.3"
+    assert defaults["volumes"] == ["nfs-lts-share:/tmp/LTS", "/mnt/scratch:/storage"]
+    assert defaults["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
+    assert template["job_configuration"]["image"] == "{{ image }}"
+
+
+def test_a_name_that_is_not_set_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"\$\{OPENEM_IMAGE_TAG\}, which is not set"):
+        pool_template(PoolType.DOCKER, _file(tmp_path, {"image": "x:${OPENEM_IMAGE_TAG}"}), {})
+
+
+def test_a_default_of_something_jobs_do_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="image"):
+        pool_template(PoolType.PROCESS, _file(tmp_path, {"image": "x"}), {})
+
+
+def test_a_whole_template_is_taken_as_it_is(tmp_path: Path) -> None:
+    whole = {
+        "job_configuration": {"image": "{{ image }}", "env": "{{ env }}"},
+        "variables": {"properties": {"image": {"default": "mine"}, "env": {"default": {"MINE": "1"}}}},
+    }
+
+    template = pool_template(PoolType.DOCKER, _file(tmp_path, whole), {})
+
+    assert template["job_configuration"] == whole["job_configuration"]
+    assert _defaults(template)["image"] == "mine"
+    assert _defaults(template)["env"]["MINE"] == "1"
+    assert _defaults(template)["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
+
+
+def test_jobs_log_in_to_the_registry_only_where_both_secrets_exist() -> None:
+    both = pool_template(PoolType.DOCKER, None, {}, registry_login=[REGISTRY_USER, REGISTRY_TOKEN])
+    one = pool_template(PoolType.DOCKER, None, {}, registry_login=[REGISTRY_USER])
+
+    login = _defaults(both)["registry_credentials"]
+    assert login["password"] == "{{ prefect.blocks.secret.github-openem-access-token }}"
+    assert _defaults(one)["registry_credentials"] is None
