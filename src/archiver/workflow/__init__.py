@@ -1,0 +1,1 @@
+"""What the archive does: use cases, and the storage, catalogue and ledger they work with."""
