@@ -1,0 +1,1 @@
+"""Index and schedule of the archive in PostgreSQL."""

@@ -1,0 +1,184 @@
+"""What the ledger hands out. Sizes are bytes, times are UTC and aware of their zone."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class UploadState(StrEnum):
+    """open -> finalized -> emptied, or open -> aborted | expired."""
+
+    OPEN = "open"
+    FINALIZED = "finalized"
+    EMPTIED = "emptied"
+    ABORTED = "aborted"
+    EXPIRED = "expired"
+
+
+class Stage(StrEnum):
+    """The last stage that a data set's run finished, or that it failed."""
+
+    CLAIMED = "claimed"
+    PLANNED = "planned"
+    WRITTEN = "written"
+    VERIFIED = "verified"
+    PUBLISHED = "published"
+    REGISTERED = "registered"
+    EMPTIED = "emptied"
+    FAILED = "failed"
+
+
+class RetrievalState(StrEnum):
+    """Whether a datablock lies in the retrieval bucket."""
+
+    COPYING = "copying"
+    """Never yet recorded as copied."""
+    READY = "ready"
+
+
+class FixityOutcome(StrEnum):
+    """What a fixity check found."""
+
+    OK = "ok"
+    DAMAGED = "damaged"
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+    SKIPPED = "skipped"
+    """Not read, because that would have recalled it from tape."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """The SciCat user behind a Keycloak session."""
+
+    sid: str
+    user: str
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRecord:
+    """Space in the landing zone granted for one data set."""
+
+    pid: str
+    state: UploadState
+    holder: str
+    owner_group: str
+    announced_bytes: int
+    """What the client said the data set has."""
+    reserved_bytes: int
+    """What was set aside for it."""
+    landed_bytes: int
+    """What lay in the landing zone when it was last measured."""
+    created_at: datetime
+    touched_at: datetime
+    expires_at: datetime
+    """When the upload loses its reservation; moves on with every object held."""
+    held_bytes: int = 0
+    """Sum of the sizes granted to objects and parts while the upload is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class LandingUsage:
+    """How much of the landing zone is spoken for by open and finalized uploads."""
+
+    reserved_bytes: int
+    landed_bytes: int
+    committed_bytes: int
+    """Sum over the uploads of the larger of what is reserved and what lies there."""
+    open_uploads: int
+    finalized_uploads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on a data set, until somebody else claims it with a higher fence."""
+
+    pid: str
+    fence: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRecord:
+    """How far a data set has come on its way into the archive."""
+
+    pid: str
+    stage: Stage
+    fence: int
+    holder: str | None
+    """Who works on it; None when nobody does."""
+    heartbeat_at: datetime | None
+    files: int | None
+    payload_bytes: int | None
+    message: str
+    """Why it failed; empty otherwise."""
+    updated_at: datetime
+    archived_at: datetime | None
+    """When it was first recorded as published; a later failure does not take it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatablockRecord:
+    """A tar on the share."""
+
+    archive_id: str
+    pid: str
+    index: int
+    size: int
+    """Payload: sum of the files' sizes."""
+    packed_size: int
+    """Length of the tar."""
+    files: int
+    sha256: str
+    """Of the tar, lower-case hexadecimal."""
+    proof: str
+    """What level the read-back proved; empty before."""
+    verified_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalClaim:
+    """The right to copy a datablock into the retrieval bucket, or to remove it from there."""
+
+    archive_id: str
+    fence: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalRecord:
+    """A datablock's copy in the retrieval bucket."""
+
+    archive_id: str
+    state: RetrievalState
+    size: int | None
+    sha256: str | None
+    expires_at: datetime | None
+    """When the copy may be removed; None until it is ready."""
+    holder: str | None
+    heartbeat_at: datetime | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FixityRecord:
+    """One check of a datablock on the share."""
+
+    archive_id: str
+    outcome: FixityOutcome
+    proof: str
+    detail: str
+    checked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A Prefect flow run made for a job."""
+
+    job_id: str
+    job_type: str
+    attempt: int
+    run_id: UUID
+    created_at: datetime

@@ -1,0 +1,178 @@
+"""Copies of datablocks in the retrieval bucket."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, delete, func, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from archiver.workflow.errors import ClaimLostError, DatasetBusyError
+from archiver.workflow.ledger.database import Database, clock, fields
+from archiver.workflow.ledger.records import RetrievalClaim, RetrievalRecord, RetrievalState
+from archiver.workflow.ledger.tables import UtcDateTime, retrieval_fences, retrievals
+
+
+def _held_by(claim: RetrievalClaim) -> ColumnElement[bool]:
+    return (
+        (retrievals.c.archive_id == claim.archive_id)
+        & (retrievals.c.fence == claim.fence)
+        & (retrievals.c.holder == claim.holder)
+    )
+
+
+def _lost(claim: RetrievalClaim) -> ClaimLostError:
+    return ClaimLostError(
+        f"The claim {claim.fence} of {claim.holder} on the copy of {claim.archive_id} is gone: another run "
+        "has it, or it was released. This run must stop; the other one goes on."
+    )
+
+
+def _record(row: Row[Any]) -> RetrievalRecord:
+    found = fields(row)
+    del found["fence"]
+    return RetrievalRecord(**{**found, "state": RetrievalState(found["state"])})
+
+
+def _later(expires_at: datetime) -> ColumnElement[datetime]:
+    # GREATEST ignores NULL.
+    return func.greatest(retrievals.c.expires_at, literal(expires_at, UtcDateTime))
+
+
+class Retrievals(Database):
+    """Who copies which datablock, and until when the copies are kept.
+
+    Whoever copies or removes an object of the retrieval bucket holds the claim on it meanwhile.
+    """
+
+    def claim_retrieval(self, archive_id: str, holder: str, timeout: timedelta) -> RetrievalClaim:
+        """The right to copy or remove the copy of `archive_id`, with a fence higher than all before.
+
+        A copy that is ready stays so.
+
+        Raises:
+            DatasetBusyError: another holder gave a sign of life less than `timeout` ago.
+        """
+        fence = retrieval_fences.next_value()
+        statement = (
+            insert(retrievals)
+            .values(
+                archive_id=archive_id,
+                state=RetrievalState.COPYING,
+                fence=fence,
+                holder=holder,
+                heartbeat_at=clock,
+            )
+            .on_conflict_do_update(
+                index_elements=[retrievals.c.archive_id],
+                set_={"fence": fence, "holder": holder, "heartbeat_at": clock, "updated_at": clock},
+                where=or_(
+                    retrievals.c.holder.is_(None),
+                    retrievals.c.holder == holder,
+                    retrievals.c.heartbeat_at <= clock - literal(timeout),
+                ),
+            )
+            .returning(retrievals.c.fence)
+        )
+        with self._transaction() as connection:
+            granted = connection.execute(statement).scalar_one_or_none()
+        if granted is None:
+            raise DatasetBusyError(
+                f"{archive_id} is being copied by another run. Try again when that run has ended, "
+                f"or {timeout.total_seconds():g} s after it died."
+            )
+        return RetrievalClaim(archive_id, granted, holder)
+
+    def heartbeat_retrieval(self, claim: RetrievalClaim) -> None:
+        """Shows that the holder is alive.
+
+        Raises:
+            ClaimLostError: it no longer holds the copy.
+        """
+        with self._transaction() as connection:
+            alive = update(retrievals).where(_held_by(claim)).values(heartbeat_at=clock)
+            if connection.execute(alive).rowcount == 0:
+                raise _lost(claim)
+
+    def record_retrieved(self, claim: RetrievalClaim, size: int, sha256: str, expires_at: datetime) -> None:
+        """Notes that the copy is complete and to be kept until `expires_at`, or longer where that was noted.
+
+        Raises:
+            ClaimLostError: nothing was noted.
+        """
+        ready = (
+            update(retrievals)
+            .where(_held_by(claim))
+            .values(
+                state=RetrievalState.READY,
+                size=size,
+                sha256=sha256,
+                expires_at=_later(expires_at),
+                heartbeat_at=clock,
+                updated_at=clock,
+            )
+        )
+        with self._transaction() as connection:
+            if connection.execute(ready).rowcount == 0:
+                raise _lost(claim)
+
+    def release_retrieval(self, claim: RetrievalClaim) -> None:
+        """Ends the claim; nothing happens when it is lost already."""
+        with self._transaction() as connection:
+            connection.execute(
+                update(retrievals).where(_held_by(claim)).values(holder=None, heartbeat_at=None, updated_at=clock)
+            )
+
+    def retrieval(self, archive_id: str) -> RetrievalRecord | None:
+        """What is noted of the copy; None when there is none."""
+        with self._transaction() as connection:
+            row = connection.execute(select(retrievals).where(retrievals.c.archive_id == archive_id)).one_or_none()
+        return None if row is None else _record(row)
+
+    def extend_retrieval(self, archive_id: str, expires_at: datetime) -> bool:
+        """Keeps a copy that is ready at least until `expires_at`; False when there is none."""
+        longer = (
+            update(retrievals)
+            .where(retrievals.c.archive_id == archive_id, retrievals.c.state == RetrievalState.READY)
+            .values(expires_at=_later(expires_at), updated_at=clock)
+        )
+        with self._transaction() as connection:
+            return connection.execute(longer).rowcount == 1
+
+    def begin_removal(self, claim: RetrievalClaim, now: datetime) -> bool:
+        """From here on nobody counts on the copy: it can no longer be extended. False when it is not expired.
+
+        One statement, so that an extension comes either before it and keeps the copy, or after it and fails.
+        """
+        ending = (
+            update(retrievals)
+            .where(_held_by(claim), retrievals.c.expires_at <= now)
+            .values(state=RetrievalState.COPYING, updated_at=clock)
+        )
+        with self._transaction() as connection:
+            return connection.execute(ending).rowcount == 1
+
+    def expired_retrievals(self, now: datetime) -> list[RetrievalRecord]:
+        """The copies that may be removed at `now`, longest expired first.
+
+        Claim each and look at it again before removing it: it may have been extended meanwhile.
+        """
+        with self._transaction() as connection:
+            rows = connection.execute(
+                select(retrievals).where(retrievals.c.expires_at <= now).order_by(retrievals.c.expires_at)
+            ).all()
+        return [_record(row) for row in rows]
+
+    def forget_retrieval(self, archive_id: str, claim: RetrievalClaim | None = None) -> bool:
+        """Removes what is noted of a copy that is gone from the bucket; False when nothing was noted.
+
+        Raises:
+            ClaimLostError: a claim was given and is lost; nothing was removed.
+        """
+        gone = delete(retrievals).where(retrievals.c.archive_id == archive_id)
+        if claim is not None:
+            gone = gone.where(_held_by(claim))
+        with self._transaction() as connection:
+            removed = connection.execute(gone).rowcount == 1
+        if claim is not None and not removed:
+            raise _lost(claim)
+        return removed

@@ -1,0 +1,49 @@
+"""Flow runs made for jobs, and signs of life of services."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from archiver.workflow.ledger.database import Database, clock, fields
+from archiver.workflow.ledger.records import RunRecord
+from archiver.workflow.ledger.tables import runs, services
+
+
+class Runs(Database):
+    """Which flow runs belong to which job."""
+
+    def record_run(self, job_id: str, job_type: str, attempt: int, run_id: UUID) -> None:
+        """Notes that `run_id` was made for an attempt of a job; noting it again changes nothing."""
+        noted = insert(runs).values(job_id=job_id, job_type=job_type, attempt=attempt, run_id=run_id)
+        with self._transaction() as connection:
+            connection.execute(noted.on_conflict_do_nothing())
+
+    def runs(self, job_id: str) -> list[RunRecord]:
+        """The job's runs in order of attempt and age."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                select(runs).where(runs.c.job_id == job_id).order_by(runs.c.attempt, runs.c.created_at)
+            ).all()
+        return [RunRecord(**fields(row)) for row in rows]
+
+
+class Services(Database):
+    """When services last gave a sign of life."""
+
+    def beat(self, service: str) -> None:
+        """Notes that `service` is alive now."""
+        with self._transaction() as connection:
+            connection.execute(
+                insert(services)
+                .values(service=service, beat_at=clock)
+                .on_conflict_do_update(index_elements=[services.c.service], set_={"beat_at": clock})
+            )
+
+    def last_beat(self, service: str) -> datetime | None:
+        """When `service` was last alive; None when it never was."""
+        with self._transaction() as connection:
+            return connection.execute(
+                select(services.c.beat_at).where(services.c.service == service)
+            ).scalar_one_or_none()

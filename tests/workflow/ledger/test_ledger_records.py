@@ -1,0 +1,84 @@
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.ledger.records import DatablockRecord, FixityOutcome, SessionRecord, Stage
+
+TIMEOUT = timedelta(minutes=5)
+
+
+def archive(ledger: Ledger, pid: str, names: str, stage: Stage = Stage.PUBLISHED) -> None:
+    claim = ledger.claim_dataset(pid, "run", TIMEOUT)
+    blocks = [DatablockRecord(name, pid, index, 1, 2, 1, "ab", "server", None) for index, name in enumerate(names)]
+    ledger.adopt_dataset(claim, stage, blocks, 1, 1)
+
+
+def test_a_session_is_the_user_recorded_last(ledger: Ledger) -> None:
+    assert ledger.find_session("s1") is None
+    ledger.record_session("s1", "ana", ["p1", "p2"])
+    ledger.record_session("s2", "ben", [])
+    ledger.record_session("s1", "ana", ["p3"])
+    assert ledger.find_session("s1") == SessionRecord("s1", "ana", ("p3",))
+    assert ledger.find_session("s2") == SessionRecord("s2", "ben", ())
+
+
+def test_old_sessions_are_forgotten(ledger: Ledger) -> None:
+    ledger.record_session("s1", "ana", ["p1"])
+    assert ledger.forget_sessions(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert ledger.forget_sessions(datetime.now(UTC) + timedelta(hours=1)) == 1
+    assert ledger.find_session("s1") is None
+
+
+def test_the_last_fixity_check_counts(ledger: Ledger) -> None:
+    assert ledger.last_fixity("a") is None
+    ledger.record_fixity("a", FixityOutcome.OK, "client cache bypassed", "")
+    damaged = ledger.record_fixity("a", FixityOutcome.DAMAGED, "server", "sha256 differs")
+    ledger.record_fixity("b", FixityOutcome.OK, "server", "")
+    assert ledger.last_fixity("a") == damaged
+    assert (damaged.outcome, damaged.detail) == (FixityOutcome.DAMAGED, "sha256 differs")
+
+
+def test_the_audit_takes_first_what_was_never_checked_and_then_the_longest_ago(ledger: Ledger) -> None:
+    archive(ledger, "p/1", "abc")
+    archive(ledger, "p/2", "d", Stage.WRITTEN)
+    for name in "bca":
+        assert [block.archive_id for block in ledger.oldest_checked(1)] != [name] or name == "a"
+        ledger.record_fixity(name, FixityOutcome.SKIPPED, "", "")
+    assert [block.archive_id for block in ledger.oldest_checked(2)] == ["b", "c"]
+    archive(ledger, "p/3", "e")
+    assert [block.archive_id for block in ledger.oldest_checked(9)] == ["e", "b", "c", "a"]
+
+
+def test_recording_a_datablock_again_keeps_when_it_was_checked(ledger: Ledger) -> None:
+    archive(ledger, "p/1", "ab")
+    ledger.record_fixity("a", FixityOutcome.OK, "server", "")
+    archive(ledger, "p/1", "ab")
+    assert [block.archive_id for block in ledger.oldest_checked(9)] == ["b", "a"]
+
+
+def test_a_run_recorded_twice_is_one_run(ledger: Ledger) -> None:
+    job, first, second = str(uuid4()), uuid4(), uuid4()
+    ledger.record_run(job, "archive", 2, second)
+    ledger.record_run(job, "archive", 1, first)
+    ledger.record_run(job, "archive", 1, first)
+    ledger.record_run("other", "retrieve", 1, uuid4())
+    found = [(run.job_type, run.attempt, run.run_id) for run in ledger.runs(job)]
+    assert found == [("archive", 1, first), ("archive", 2, second)]
+
+
+def test_a_fact_remembered_first_stays(ledger: Ledger) -> None:
+    assert ledger.remember("share", "one") == "one"
+    assert ledger.remember("share", "two") == "one"
+    assert ledger.remember("other", "two") == "two"
+
+
+def test_the_last_sign_of_life_of_a_service_is_known(ledger: Ledger) -> None:
+    assert ledger.last_beat("reconciliation") is None
+    ledger.beat("reconciliation")
+    first = ledger.last_beat("reconciliation")
+    ledger.beat("reconciliation")
+    second = ledger.last_beat("reconciliation")
+    assert first is not None
+    assert second is not None
+    assert first < second
+    assert ledger.last_beat("other") is None
