@@ -1,0 +1,30 @@
+"""Flow `archive_datasetlist`: the archive job of the catalogue."""
+
+from uuid import UUID
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from archiver.workflow.archiving import Archiving, report_archiving_failure
+from archiver.workflow.flows.configuration import flow_configuration
+from archiver.workflow.flows.dataset_runs import holder, run_job, with_tries
+from archiver.workflow.flows.monitor import PrefectMonitor
+from archiver.workflow.jobs import DatasetResult, JobType
+from archiver.workflow.tools import open_tools
+
+
+@flow(name="archive_dataset", flow_run_name="archive {pid}")
+def archive_dataset(pid: str, job_id: str) -> DatasetResult:
+    """Archive one data set of the job `job_id`."""
+    with open_tools(flow_configuration()) as tools:
+        archiving = Archiving(tools, PrefectMonitor(pid, "archiving"))
+        outcome = with_tries(pid, lambda: archiving.archive(pid, holder()))
+    return DatasetResult(pid, outcome.message)
+
+
+@flow(name="archive_datasetlist", flow_run_name="archive-{job_id}")
+async def archive_datasetlist(job_id: UUID) -> State[None]:
+    """Archive the data sets of a catalogue job, side by side."""
+    return await run_job(
+        str(job_id), JobType.ARCHIVE, lambda pid: archive_dataset(pid, str(job_id)), report_archiving_failure
+    )

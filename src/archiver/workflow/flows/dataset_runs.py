@@ -1,0 +1,110 @@
+"""Working on a job: its data sets side by side, each failing alone."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+import stamina
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from archiver.config.logs import configure_logs
+from archiver.workflow.catalogue.client import Catalogue
+from archiver.workflow.errors import (
+    ArchiverError,
+    BadJobError,
+    DatasetBusyError,
+    NoSpaceError,
+    PermanentError,
+    TransientError,
+)
+from archiver.workflow.flows.configuration import flow_configuration
+from archiver.workflow.jobs import (
+    DatasetResult,
+    JobStatus,
+    JobType,
+    begin_job,
+    end_job,
+    message_of,
+    result_of_error,
+)
+from archiver.workflow.ledger.ledger import Ledger
+
+T = TypeVar("T")
+
+TRIES = 3
+ReportFailure = Callable[[Catalogue, Ledger, str, ArchiverError], None]
+
+
+def holder() -> str:
+    """Who holds claims of this run, told apart from its other attempts."""
+    return f"{flow_run.id}/{flow_run.run_count}"
+
+
+def _may_pass(error: Exception) -> bool:
+    """What is worth another try; those that were waited for already are not."""
+    return isinstance(error, TransientError) and not isinstance(error, DatasetBusyError | NoSpaceError)
+
+
+def with_tries(pid: str, work: Callable[[], T]) -> T:
+    """`work`, tried again while what went wrong may pass; then its error."""
+    for attempt in stamina.retry_context(
+        on=_may_pass, attempts=TRIES, timeout=None, wait_initial=10, wait_max=300, wait_jitter=5
+    ):
+        with attempt:
+            if attempt.num > 1:
+                get_run_logger().warning("%s: try %d of %d", pid, attempt.num, TRIES)
+            result = work()
+    return result
+
+
+async def run_job(
+    job_id: str, job_type: JobType, run: Callable[[str], DatasetResult], report: ReportFailure
+) -> State[None]:
+    """Work on a job of the catalogue and tell it how each data set ended; the state this run ends with."""
+    configure_logs()
+    configuration = await asyncio.to_thread(flow_configuration)
+    with Catalogue.open(configuration.catalogue) as catalogue, Ledger.open(configuration.ledger) as ledger:
+        try:
+            job = await asyncio.to_thread(begin_job, catalogue, job_id, job_type)
+        except BadJobError as error:
+            return Failed(message=str(error))
+        places = asyncio.Semaphore(configuration.archiving.archiver_parallel_datasets)
+
+        async def one(pid: str) -> DatasetResult:
+            async with places:
+                return await asyncio.to_thread(run, pid)
+
+        def tell(pid: str, error: ArchiverError) -> None:
+            report(catalogue, ledger, pid, error)
+
+        pids = [dataset.pid for dataset in job.datasets]
+        ended = await asyncio.gather(*(one(pid) for pid in pids), return_exceptions=True)
+        results = [
+            outcome
+            if isinstance(outcome, DatasetResult)
+            else await asyncio.to_thread(
+                _failed, pid, outcome, lambda pid, error: report(catalogue, ledger, pid, error)
+            )
+            for pid, outcome in zip(pids, ended, strict=True)
+        ]
+        status = await asyncio.to_thread(end_job, catalogue, job, results)
+    message = message_of(results)
+    return Completed(message=message) if status is JobStatus.SUCCESSFUL else Failed(message=message)
+
+
+def _failed(pid: str, error: BaseException, report: Callable[[str, ArchiverError], None]) -> DatasetResult:
+    """The result of a data set that failed for good; the catalogue is told why."""
+    if not isinstance(error, Exception):
+        raise error  # cancelled, or the process is to end: a new run goes on
+    if not isinstance(error, ArchiverError):
+        error = PermanentError(f"Unexpected {type(error).__name__}: {error}. See the log of this data set's run.")
+    logger = get_run_logger()
+    logger.error("%s: %s", pid, error)
+    try:
+        report(pid, error)
+    except ArchiverError as untold:
+        logger.error("%s: the catalogue could not be told: %s", pid, untold)  # noqa: TRY400
+    return result_of_error(pid, error)

@@ -1,0 +1,98 @@
+"""What operators see of a run: tasks, progress with a time to go, a table of datablocks, notes in the log."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
+from prefect.logging import get_run_logger
+
+from archiver.workflow.datablocks.index import DatablockTotals
+from archiver.workflow.monitor import Limit, Monitor
+
+T = TypeVar("T")
+
+PROGRESS_EVERY_S = 3.0
+LEASE_S = 120
+"""A place under a limit comes free so long after its holder died."""
+_MEGABYTE = 1000**2
+
+
+def artifact_key(*parts: str) -> str:
+    """A key Prefect accepts: lower case letters, digits and dashes."""
+    text = "-".join(parts).lower()
+    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text).strip("-")
+
+
+class PrefectMonitor(Monitor):
+    """Shows a use case in the Prefect UI."""
+
+    def __init__(self, pid: str, doing: str) -> None:
+        super().__init__(pid)
+        self._doing = doing
+        self._total = 0
+        self._done = 0
+        self._began = self._shown = time.monotonic()
+        self._artifact: UUID | None = None
+        self._logger = get_run_logger()
+
+    def note(self, message: str) -> None:
+        self._logger.info("%s: %s", self.pid, message)
+
+    def expect(self, total_bytes: int) -> None:
+        self._total = total_bytes
+        self._began = time.monotonic()
+        artifact = create_progress_artifact(0.0, artifact_key(self._doing, self.pid), self._describe())
+        self._artifact = cast("UUID", artifact)  # outside of coroutines the call is synchronous
+
+    def advance(self, count: int) -> None:
+        # What is read back is the tar, a little more than its payload.
+        self._done = min(self._done + count, self._total)
+        if time.monotonic() - self._shown >= PROGRESS_EVERY_S:
+            self._show()
+
+    def _show(self) -> None:
+        self._shown = time.monotonic()
+        if self._artifact is not None and self._total:
+            percent = min(100.0, 100 * self._done / self._total)
+            update_progress_artifact(self._artifact, round(percent, 1), self._describe())
+
+    def _describe(self) -> str:
+        seconds = time.monotonic() - self._began
+        rate = self._done / seconds if seconds > 0 else 0
+        text = f"{self.pid}: {self._done / _MEGABYTE:,.0f} of {self._total / _MEGABYTE:,.0f} MB"
+        if rate and self._done < self._total:
+            text += f", {rate / _MEGABYTE:,.0f} MB/s, about {(self._total - self._done) / rate:,.0f} s to go"
+        return text
+
+    def step(self, name: str, work: Callable[[], T], limit: Limit | None = None) -> T:
+        def limited() -> T:
+            if limit is None:
+                return work()
+            with concurrency(str(limit), occupy=1, lease_duration=LEASE_S, strict=True):
+                return work()
+
+        run = task(name=name, task_run_name=lambda: f"{name}, {self.pid}", cache_policy=NO_CACHE)(limited)
+        result: T = run()
+        self._show()
+        return result
+
+    def datablocks(self, done: Sequence[DatablockTotals]) -> None:
+        create_table_artifact(
+            [
+                {
+                    "datablock": totals.archive_id,
+                    "files": totals.files,
+                    "payload bytes": totals.size,
+                    "tar bytes": totals.packed_size,
+                    "SHA-256": totals.sha256,
+                }
+                for totals in done
+            ],
+            artifact_key("datablocks", self.pid),
+            f"Datablocks of {self.pid}, each written, read back and proven",
+        )

@@ -1,0 +1,37 @@
+"""Flow `retrieve_datasetlist`: the retrieve job of the catalogue."""
+
+from uuid import UUID
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+
+from archiver.workflow.flows.configuration import flow_configuration
+from archiver.workflow.flows.dataset_runs import holder, run_job, with_tries
+from archiver.workflow.flows.monitor import PrefectMonitor, artifact_key
+from archiver.workflow.jobs import DatasetResult, JobType
+from archiver.workflow.retrieval import Retrieval, report_retrieval_failure
+from archiver.workflow.tools import open_tools
+
+
+@flow(name="retrieve_dataset", flow_run_name="retrieve {pid}")
+def retrieve_dataset(pid: str, job_id: str) -> DatasetResult:
+    """Retrieve one data set of the job `job_id`."""
+    with open_tools(flow_configuration()) as tools:
+        retrieval = Retrieval(tools, PrefectMonitor(pid, "retrieving"))
+        outcome = with_tries(pid, lambda: retrieval.retrieve(pid, holder()))
+        downloads = tuple(retrieval.downloads(outcome))
+    links = "".join(f"- [{download.name}]({download.url})\n" for download in downloads)
+    create_markdown_artifact(
+        f"Links to the datablocks of {pid}, until {outcome.expires_at:%Y-%m-%d %H:%M} UTC:\n\n{links}",
+        artifact_key("links", pid),
+    )
+    return DatasetResult(pid, outcome.message, retrieval=outcome, downloads=downloads)
+
+
+@flow(name="retrieve_datasetlist", flow_run_name="retrieve-{job_id}")
+async def retrieve_datasetlist(job_id: UUID) -> State[None]:
+    """Retrieve the data sets of a catalogue job, side by side."""
+    return await run_job(
+        str(job_id), JobType.RETRIEVE, lambda pid: retrieve_dataset(pid, str(job_id)), report_retrieval_failure
+    )

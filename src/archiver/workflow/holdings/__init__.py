@@ -1,0 +1,1 @@
+"""What the long-term storage holds, from the share alone: found, described, verified, taken out, made known again."""

@@ -1,0 +1,369 @@
+"""Put right what crashes, lost messages and time left behind.
+
+A small service of its own, outside the limited pools (`python -m archiver.workflow.reconciliation`): each pass is
+idempotent, safe to run twice at once and to be broken off anywhere, and says what it did.
+"""
+
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import FrameType
+
+import structlog
+
+from archiver.config.logs import configure_logs
+from archiver.config.settings import FlowConfiguration, ReconciliationSettings
+from archiver.workflow.archiving import report_archiving_failure
+from archiver.workflow.catalogue.client import Catalogue
+from archiver.workflow.catalogue.models import Job
+from archiver.workflow.errors import ArchiverError, BadJobError, DatasetBusyError, PermanentError, TransientError
+from archiver.workflow.job_queue import JobQueue, RunState
+from archiver.workflow.jobs import JobStatus, JobType
+from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.ledger.records import RetrievalClaim, Stage, UploadRecord, UploadState
+from archiver.workflow.names import dataset_prefix
+from archiver.workflow.retrieval import report_retrieval_failure
+from archiver.workflow.storage.object_store import ObjectStore
+
+log = structlog.get_logger("archiver.workflow.reconciliation")  # by name: run with -m, it is `__main__`
+
+SERVICE = "reconciliation"
+"""Name of this service's sign of life in the ledger."""
+UNFINISHED_STATUSES = frozenset({"jobSubmitted", str(JobStatus.IN_PROGRESS)})
+_JOB_TYPES = tuple(str(each) for each in JobType)
+_REMOVAL_CLAIM = timedelta(minutes=2)
+_STARTING = timedelta(minutes=15)
+"""A run that is being started gives no sign of life meanwhile, and its image may have to be fetched first."""
+_LEFTOVERS = timedelta(days=1)
+"""How long multipart uploads of an upload that was closed are looked for."""
+_MEASURE_EVERY = timedelta(minutes=15)
+"""Measuring an upload lists all its objects."""
+
+Task = tuple[str, Callable[[], str | None]]
+"""What is looked after, and what does it: says what it did, None when there was nothing to do."""
+
+
+@dataclass
+class Report:
+    """What a pass did; empty when there was nothing to do."""
+
+    done: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Silence:
+    """A run's last sign of life, and since when no other was seen."""
+
+    last_sign: datetime
+    watched_since: datetime
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Reconciliation:
+    """One pass after another over everything that can be left behind."""
+
+    catalogue: Catalogue
+    queue: JobQueue
+    ledger: Ledger
+    store: ObjectStore
+    retrieval_bucket: str
+    landing_bucket: str
+    settings: ReconciliationSettings
+    claim_timeout: timedelta = timedelta(minutes=2)
+    """A claim without heartbeat for so long is nobody's."""
+    clock: Callable[[], datetime] = _now
+    _name: str = field(default_factory=lambda: f"{SERVICE}/{uuid.uuid4()}")
+    _silences: dict[uuid.UUID, _Silence] = field(default_factory=dict)
+    _measured: dict[str, datetime] = field(default_factory=dict)
+
+    def reconcile(self) -> Report:
+        """One pass. What fails does not stop the rest, and is tried again in the next pass."""
+        report = Report()
+        parts: list[tuple[str, Callable[[], Iterator[Task]], Sequence[Callable[[], None]]]] = [
+            ("dead runs", self._dead_runs, [self.queue.check]),
+            ("jobs without a run", self._jobs_without_run, [self.queue.check, self.catalogue.check]),
+            ("expired uploads", self._expired_uploads, [self.store.check]),
+            ("the landing zone", self._landing_zone, [self.store.check]),
+            ("expired retrievals", self._expired_retrievals, [self.store.check]),
+        ]
+        for name, part, checks in parts:
+            try:
+                for task in part():
+                    self._attempt(task, checks, report)
+            except ArchiverError as error:
+                report.failed.append(f"{name}: {error}")
+                log.warning("reconciliation_failed", part=name, error=str(error))
+        if not report.failed:
+            try:
+                self.ledger.beat(SERVICE)
+            except ArchiverError as error:
+                report.failed.append(f"the sign of life: {error}")
+                log.warning("reconciliation_failed", part="the sign of life", error=str(error))
+        return report
+
+    @staticmethod
+    def _attempt(task: Task, checks: Sequence[Callable[[], None]], report: Report) -> None:
+        """One task of a part.
+
+        Raises:
+            ArchiverError: it failed as the others of this part would, because what they need is down.
+        """
+        name, work = task
+        try:
+            action = work()
+        except ArchiverError as error:
+            report.failed.append(f"{name}: {error}")
+            log.warning("reconciliation_failed", task=name, error=str(error))
+            if isinstance(error, TransientError):
+                for check in checks:
+                    check()
+            return
+        if action is not None:
+            report.done.append(action)
+            log.info("reconciled", action=action)
+
+    # ------------------------------------------------------------------------------------------ runs of jobs
+
+    def _dead_runs(self) -> Iterator[Task]:
+        """Runs whose process is gone give their place back.
+
+        Those that wait for a place or a pause are no process yet, and a cancellation that nobody carries out is
+        ended by Prefect itself. Silence counts from when it was first seen here: while the server was away, no
+        sign of life could arrive.
+        """
+        try:
+            runs = self.queue.unfinished_runs()
+        except ArchiverError:
+            self._silences.clear()
+            raise
+        before, now = self._silences, self.clock()
+        self._silences = {}
+        patience = {
+            "RUNNING": timedelta(seconds=self.settings.reconciliation_dead_run_s),
+            "PENDING": max(_STARTING, timedelta(seconds=self.settings.reconciliation_dead_run_s)),
+        }
+        for run in runs:
+            if run.state_type not in patience:
+                continue
+            silence = before.get(run.id)
+            if silence is None or silence.last_sign != run.last_sign:
+                silence = _Silence(run.last_sign, now)
+            self._silences[run.id] = silence
+            if now - silence.watched_since >= patience[run.state_type]:
+                yield f"run {run.name}", partial(self._declare_crashed, run)
+
+    def _declare_crashed(self, run: RunState) -> str | None:
+        reason = f"No sign of life since {run.last_sign:%Y-%m-%d %H:%M:%S} UTC; its process is gone."
+        return f"run {run.name} declared crashed" if self.queue.declare_crashed(run.id, reason) else None
+
+    def _jobs_without_run(self) -> Iterator[Task]:
+        """Jobs of the catalogue that nobody works on get a run: the first, or another after a crash."""
+        at_work = {run.job_id for run in self.queue.unfinished_runs()}
+        for job in self.catalogue.jobs_in_state(_JOB_TYPES, sorted(UNFINISHED_STATUSES)):
+            if job.id not in at_work:
+                yield f"job {job.id}", partial(self._look_after, job.id)
+
+    def _look_after(self, job_id: str) -> str | None:
+        runs = self.queue.runs_of_job(job_id)
+        if any(not run.is_finished for run in runs):
+            return None
+        try:
+            # Read after the runs: one that ended in between has told the catalogue before it did.
+            job = self.catalogue.job(job_id)
+        except BadJobError:
+            return None  # deleted meanwhile
+        if job.status not in UNFINISHED_STATUSES:
+            return None
+        if not runs:
+            return self._submit(job, runs, "its notification was lost")
+        last = runs[-1]
+        told = last.message.rstrip(".") or f"it ended {last.state_name}"
+        if last.state_type == "CANCELLED":
+            return self._give_up(job, f"Its run was cancelled: {told}. {_again(job)} when it may run.")
+        if len(runs) >= self.settings.reconciliation_max_attempts:
+            return self._give_up(
+                job,
+                f"Given up after {len(runs)} runs; the last one: {told}. Look at the runs of this job in the Prefect "
+                f"UI and mend the cause. {_again(job)} then.",
+            )
+        # Also a run that ended but could not tell the catalogue: the use case is run again and tells it.
+        return self._submit(job, runs, f"its last run ended {last.state_name}")
+
+    def _submit(self, job: Job, runs: Sequence[RunState], reason: str) -> str:
+        known = {run.id for run in runs}
+        attempt = len(runs) + 1
+        # Where operators have deleted a run, this number may be that of one that has ended.
+        while (run := self.queue.submit(job.id, job.type, attempt)).id in known:
+            attempt += 1
+        self.ledger.record_run(job.id, job.type, attempt, run.id)
+        return f"job {job.id} queued (run {attempt}): {reason}"
+
+    def _give_up(self, job: Job, message: str) -> str | None:
+        if job.type == JobType.ARCHIVE and any(self._is_being_archived(dataset.pid) for dataset in job.datasets):
+            log.debug("job_still_at_work", job_id=job.id)
+            return None  # by another job, or by a process that only seemed dead: its end decides
+        for dataset in job.datasets:
+            try:
+                self._tell(job, dataset.pid, PermanentError(message))
+            except TransientError:
+                raise
+            except ArchiverError as error:
+                # The job must end all the same: a data set that is gone from the catalogue never comes back.
+                log.warning("dataset_not_told", job_id=job.id, pid=dataset.pid, error=str(error))
+        self.catalogue.update_job(job.id, JobStatus.UNSUCCESSFUL, message)
+        return f"job {job.id} given up: {message}"
+
+    def _tell(self, job: Job, pid: str, error: PermanentError) -> None:
+        if job.type == JobType.RETRIEVE:
+            report_retrieval_failure(self.catalogue, self.ledger, pid, error)
+            return
+        record = self.ledger.dataset(pid)
+        if record is None or record.stage is not Stage.EMPTIED:
+            report_archiving_failure(self.catalogue, self.ledger, pid, error)
+
+    def _is_being_archived(self, pid: str) -> bool:
+        record = self.ledger.dataset(pid)
+        return (
+            record is not None
+            and record.holder is not None
+            and record.heartbeat_at is not None
+            and self.clock() - record.heartbeat_at < self.claim_timeout
+        )
+
+    # ------------------------------------------------------------------------------------------ space
+
+    def _expired_uploads(self) -> Iterator[Task]:
+        """Uploads nobody went on with give their reservation back; what they uploaded stays and is reported."""
+        for upload in self.ledger.expire_uploads(self.clock()):
+            log.info("upload_expired", pid=upload.pid, holder=upload.holder, reserved_bytes=upload.reserved_bytes)
+            yield f"expired upload of {upload.pid}", partial(self._tell_expired, upload)
+        closed = self.ledger.uploads((UploadState.EXPIRED, UploadState.ABORTED, UploadState.EMPTIED))
+        for pid in {each.pid for each in closed if _now() - each.touched_at < _LEFTOVERS}:
+            yield f"unfinished parts of {pid}", partial(self._drop_multiparts, pid)
+
+    def _tell_expired(self, upload: UploadRecord) -> str:
+        left = self.store.usage(self.landing_bucket, dataset_prefix(upload.pid))
+        return (
+            f"upload of {upload.pid} by {upload.holder} expired: {upload.reserved_bytes} reserved bytes come free; "
+            f"{left.objects} objects of {left.bytes} bytes stay in the landing zone"
+        )
+
+    def _drop_multiparts(self, pid: str) -> str | None:
+        begun = self.ledger.multiparts(pid)
+        if not begun:
+            return None
+        # Looked at after the list was read: what a new upload of this data set begins is not in it.
+        upload = self.ledger.find_upload(pid)
+        if upload is not None and upload.state in (UploadState.OPEN, UploadState.FINALIZED):
+            return None
+        for key, upload_id in begun:
+            self.store.abort_multipart(self.landing_bucket, key, upload_id)
+            self.ledger.close_multipart(pid, key, upload_id)
+        return f"{len(begun)} unfinished multipart uploads of {pid} aborted"
+
+    def _landing_zone(self) -> Iterator[Task]:
+        """What lies in the landing zone is compared with what was reserved; grants count the larger of the two."""
+        now = self.clock()
+        live = self.ledger.uploads()
+        self._measured = {each.pid: self._measured[each.pid] for each in live if each.pid in self._measured}
+        for upload in live:
+            if now - self._measured.get(upload.pid, datetime.min.replace(tzinfo=UTC)) >= _MEASURE_EVERY:
+                yield f"the landing zone of {upload.pid}", partial(self._measure, upload)
+
+    def _measure(self, upload: UploadRecord) -> str | None:
+        landed = self.store.usage(self.landing_bucket, dataset_prefix(upload.pid)).bytes
+        self._measured[upload.pid] = self.clock()
+        if landed == upload.landed_bytes:
+            return None
+        self.ledger.record_landed(upload.pid, landed)
+        if landed <= max(upload.reserved_bytes, upload.landed_bytes):
+            return None
+        return (
+            f"{landed} bytes of {upload.pid} lie in the landing zone, where {upload.holder} had "
+            f"{upload.reserved_bytes} reserved; all of them count from now on"
+        )
+
+    def _expired_retrievals(self) -> Iterator[Task]:
+        """Copies in the retrieval bucket whose links have expired are removed."""
+        for record in self.ledger.expired_retrievals(self.clock()):
+            yield f"expired copy {record.archive_id}", partial(self._remove_copy, record.archive_id)
+
+    def _remove_copy(self, archive_id: str) -> str | None:
+        try:
+            claim = self.ledger.claim_retrieval(archive_id, self._name, _REMOVAL_CLAIM)
+        except DatasetBusyError:
+            return None
+        try:
+            removed = self._remove_claimed_copy(claim)
+        except ArchiverError:
+            self.ledger.release_retrieval(claim)
+            raise
+        if not removed:
+            self.ledger.release_retrieval(claim)
+            return None
+        return f"expired copy {archive_id} removed"
+
+    def _remove_claimed_copy(self, claim: RetrievalClaim) -> bool:
+        if not self.ledger.begin_removal(claim, self.clock()):
+            return False
+        listed = self.store.list(self.retrieval_bucket, claim.archive_id)
+        self.store.delete(self.retrieval_bucket, [each for each in listed if each.key == claim.archive_id])
+        self.ledger.forget_retrieval(claim.archive_id, claim)
+        return True
+
+
+def _again(job: Job) -> str:
+    """What to do for the work to be done after all."""
+    if job.type == JobType.ARCHIVE:
+        return "Set the data set archivable in SciCat and submit a new job"
+    return "Submit a new job"
+
+
+def serve(configuration: FlowConfiguration, settings: ReconciliationSettings) -> None:
+    """Reconcile every interval, for ever."""
+    with (
+        Catalogue.open(configuration.catalogue) as catalogue,
+        JobQueue.open(configuration.queue) as queue,
+        Ledger.open(configuration.ledger) as ledger,
+        ObjectStore.open(configuration.store) as store,
+    ):
+        reconciliation = Reconciliation(
+            catalogue,
+            queue,
+            ledger,
+            store,
+            configuration.store.s3_retrieval_bucket,
+            configuration.store.s3_landingzone_bucket,
+            settings,
+            timedelta(seconds=configuration.archiving.claim_timeout_s),
+        )
+        pause = threading.Event()
+        while True:
+            reconciliation.reconcile()
+            pause.wait(settings.reconciliation_interval_s)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    # At once, also out of a call that is being retried: a pass may be broken off anywhere.
+    raise SystemExit(0)
+
+
+def main() -> None:
+    """Run the service until SIGTERM or SIGINT."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, _end)
+    configure_logs()
+    serve(FlowConfiguration(), ReconciliationSettings())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,607 @@
+"""The three movements of bytes: pack a datablock, prove it, bring it back.
+
+Each is one pass over the bytes, written to run in a child process (`archiver.workflow.isolation`): it is given
+plain orders, opens what it needs itself and reports progress. Memory is bounded by the order's window.
+"""
+
+import io
+import json
+import tarfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import stamina
+import structlog
+
+from archiver.config.settings import MEBIBYTE, ObjectStoreSettings
+from archiver.workflow.datablocks.digests import Bytes, CompositeDigest, Digest, FileDigests, hex_of_base64, new_digest
+from archiver.workflow.datablocks.entries import Entry, EntryKind
+from archiver.workflow.datablocks.index import DatablockTotals, Member, member_line, totals_line
+from archiver.workflow.datablocks.tar import member_header, padding, trailer
+from archiver.workflow.errors import (
+    ChangedDuringArchivingError,
+    ClaimLostError,
+    DamagedError,
+    TransientError,
+    VerificationError,
+    WrongChecksumError,
+)
+from archiver.workflow.isolation import Progress
+from archiver.workflow.storage.lts import PosixShare, Reader, ShareAddress, Writer
+from archiver.workflow.storage.object_store import ObjectChangedError, ObjectStore
+from archiver.workflow.storage.s3_records import Checksum, CompletedPart, StoredObject
+
+log = structlog.get_logger(__name__)
+
+SMALL_OBJECT = 8 * MEBIBYTE
+"""Up to here an object is fetched whole, with its checksum, in one request."""
+RANGE = 16 * MEBIBYTE
+READ_CHUNK = 8 * MEBIBYTE
+PROOF_READ_BACK = "read back by the client that wrote it, its page cache dropped before"
+_PARALLEL_HASHING_FROM = 1 * MEBIBYTE
+_WRITE_BUFFER = 4 * MEBIBYTE
+
+
+@dataclass(frozen=True, slots=True)
+class PackOrder:
+    """Stream planned entries from the landing zone into one tar on the share."""
+
+    store: ObjectStoreSettings
+    bucket: str
+    prefix: str
+    """Key prefix of the data set, ending in a slash."""
+    share: ShareAddress
+    plan_file: Path
+    """Scratch copy of the plan."""
+    plan_offset: int
+    """Where this datablock's entries begin in it, bytes."""
+    entries: int
+    """How many lines belong to this datablock."""
+    index: int
+    archive_id: str
+    index_path: str
+    """Where the datablock's index goes on the share."""
+    attempt: str
+    turn_path: str
+    """Where the share says which attempt's turn it is."""
+    workers: int
+    window_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProveOrder:
+    """Read a tar on the share back and compare it."""
+
+    share: ShareAddress
+    archive_id: str
+    packed_size: int
+    algorithm: str
+    digest: str
+    patience_s: float
+    """How long a file just written may stay unreadable."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOrder:
+    """Bring a tar from the share back into a bucket, checked while it is read."""
+
+    store: ObjectStoreSettings
+    bucket: str
+    share: ShareAddress
+    archive_id: str
+    packed_size: int
+    sha256: str
+    workers: int
+    window_bytes: int
+    patience_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyOrder:
+    """Read a tar of the older service, which kept no checksum of it, and check its members."""
+
+    share: ShareAddress
+    archive_id: str
+    algorithm: str
+    """Of the members' checksums, as `md5`."""
+    members: Mapping[str, tuple[int, str]]
+    """Size in bytes and checksum in hexadecimal (empty where there is none) of each file, by path."""
+    patience_s: float
+
+
+# ---------------------------------------------------------------------------------------------- reading ahead
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A stretch of one object, fetched by one request."""
+
+    entry: Entry
+    start: int
+    length: int
+
+    @property
+    def whole(self) -> bool:
+        return self.start == 0 and self.length == self.entry.size and self.length <= SMALL_OBJECT
+
+
+def _pieces(entries: Iterable[Entry]) -> Iterator[_Piece]:
+    for entry in entries:
+        if entry.is_folder or entry.size <= SMALL_OBJECT:
+            yield _Piece(entry, 0, entry.size)
+            continue
+        for start in range(0, entry.size, RANGE):
+            yield _Piece(entry, start, min(RANGE, entry.size - start))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    data: memoryview
+    checksum: Checksum | None
+    """Known with the first piece of an object."""
+
+
+class _ReadAhead:
+    """Pieces in order, fetched by several threads, holding at most the window's bytes."""
+
+    def __init__(self, store: ObjectStore, order: PackOrder) -> None:
+        self._store = store
+        self._order = order
+        self._buffers: deque[bytearray] = deque()
+
+    def _fetch(self, piece: _Piece, buffer: bytearray | None) -> _Fetched:
+        entry, key = piece.entry, self._order.prefix + piece.entry.path
+        if entry.is_folder:
+            return _Fetched(memoryview(b""), None)
+        if buffer is None:
+            data, checksum = self._store.read_small(self._order.bucket, key, entry.etag)
+            return _Fetched(memoryview(data), checksum)
+        checksum = None
+        if piece.start == 0:
+            head = self._store.head(self._order.bucket, key)
+            if head is None or head.etag != entry.etag:
+                raise ObjectChangedError("The object is not the one that was planned.", [key])
+            checksum = head.checksum
+        view = memoryview(buffer)[: piece.length]
+        self._store.read_range_into(self._order.bucket, key, entry.etag, piece.start, view)
+        return _Fetched(view, checksum)
+
+    def _borrow(self, piece: _Piece) -> bytearray | None:
+        if piece.entry.is_folder or piece.whole:
+            return None
+        return self._buffers.popleft() if self._buffers else bytearray(RANGE)
+
+    def __call__(self, entries: Iterable[Entry]) -> Iterator[tuple[_Piece, _Fetched]]:
+        """The pieces' bytes; each is valid until the next one is asked for."""
+        waiting: deque[tuple[_Piece, bytearray | None, Future[_Fetched]]] = deque()
+        held = 0
+        pieces = _pieces(entries)
+        upcoming = next(pieces, None)
+        with ThreadPoolExecutor(self._order.workers, "read-ahead") as pool:
+            try:
+                while upcoming is not None or waiting:
+                    while upcoming is not None and (
+                        not waiting
+                        or (
+                            held + upcoming.length <= self._order.window_bytes
+                            and len(waiting) < 16 * self._order.workers
+                        )
+                    ):
+                        buffer = self._borrow(upcoming)
+                        waiting.append((upcoming, buffer, pool.submit(self._fetch, upcoming, buffer)))
+                        held += upcoming.length
+                        upcoming = next(pieces, None)
+                    piece, buffer, future = waiting.popleft()
+                    yield piece, future.result()
+                    held -= piece.length
+                    if buffer is not None:
+                        self._buffers.append(buffer)
+            finally:
+                for _, _, future in waiting:
+                    future.cancel()
+
+
+# ---------------------------------------------------------------------------------------------- packing
+
+
+class _TarStream:
+    """The tar being written: bytes, checksums and offset, with small writes gathered."""
+
+    def __init__(self, writer: Writer, hashers: ThreadPoolExecutor) -> None:
+        self.offset = 0
+        self.sha256 = new_digest("sha256")
+        self.xxh3_128 = new_digest("xxh3_128")
+        self._writer = writer
+        self._hashers = hashers
+        self._gathered = bytearray()
+
+    def write(self, data: Bytes, also: Iterable[Digest | CompositeDigest] = ()) -> None:
+        """Append `data`, feeding it to `also` too."""
+        digests = [self.sha256, self.xxh3_128, *also]
+        if len(data) < _PARALLEL_HASHING_FROM:
+            for digest in digests:
+                digest.update(data)
+            self._gathered += data
+            if len(self._gathered) >= _WRITE_BUFFER:
+                self.flush()
+        else:
+            hashing = [self._hashers.submit(digest.update, data) for digest in digests]
+            self.flush()
+            self._writer.write(data)
+            for each in hashing:
+                each.result()
+        self.offset += len(data)
+
+    def flush(self) -> None:
+        """Hand on what was gathered."""
+        if self._gathered:
+            self._writer.write(self._gathered)
+            self._gathered = bytearray()
+
+
+class _IndexStream:
+    """Lines of the index, gathered into fewer writes."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._lines: list[str] = []
+
+    def write(self, line: str) -> None:
+        self._lines.append(line)
+        if len(self._lines) >= 2000:
+            self.flush()
+
+    def flush(self) -> None:
+        self._writer.write("".join(self._lines).encode())
+        self._lines.clear()
+
+
+def _planned(order: PackOrder) -> Iterator[Entry]:
+    with order.plan_file.open("rb") as lines:
+        lines.seek(order.plan_offset)
+        for _ in range(order.entries):
+            _, path, kind, *rest = json.loads(lines.readline())
+            yield Entry(path, EntryKind(kind), *rest)
+
+
+def _digests_for(entry: Entry, checksum: Checksum | None) -> FileDigests:
+    if checksum is None:
+        return FileDigests(listed=entry.checksum)
+    return FileDigests(checksum.sha256_base64, checksum.part_sizes, entry.checksum)
+
+
+@contextmanager
+def _changes_named() -> Iterator[None]:
+    try:
+        yield
+    except ObjectChangedError as error:
+        raise ChangedDuringArchivingError(
+            f"A file was replaced or removed while it was being archived; nothing was lost. {error} "
+            "Finish the upload, then archive again."
+        ) from error
+
+
+def check_turn(address: ShareAddress, turn_path: str, attempt: str) -> None:
+    """It is this attempt's turn to put files in place; to be asked between writing a file and committing it.
+
+    A run that was declared dead and goes on may not have heard of it yet, and must not put anything in the place of
+    what the run which replaced it has proven. That one first says on the share whose turn it is, and then removes
+    unfinished files: a file that is begun before that is gone, and one that is begun after it is not committed.
+
+    Raises:
+        ClaimLostError: it is another attempt's turn, or the data set is published.
+        WrongShareError: another share is mounted meanwhile, or none.
+    """
+    if address.open().read_small(turn_path) != attempt.encode():
+        raise ClaimLostError("Another run has the data set, by what the long-term storage says. This one must stop.")
+
+
+def pack_datablock(progress: Progress, order: PackOrder) -> DatablockTotals:
+    """Stream one datablock from the landing zone to the share, checking every file on the way.
+
+    The tar is in place, complete and durable, before its index is; nothing else is left behind.
+
+    Raises:
+        ClaimLostError: it is another attempt's turn.
+        WrongChecksumError: a file does not have a checksum that is known for it.
+        ChangedDuringArchivingError: an object is not the planned one any more.
+        ArchiverError: of the share and the object store.
+    """
+    share = order.share.open()
+    with ExitStack() as stack:
+        stack.enter_context(_changes_named())
+        store = stack.enter_context(ObjectStore.open(order.store, max_connections=order.workers + 1))
+        hashers = stack.enter_context(ThreadPoolExecutor(4, "hashing"))
+        tar_writer = stack.enter_context(share.create(order.archive_id, order.attempt))
+        index_writer = stack.enter_context(share.create(order.index_path, order.attempt))
+        totals = _pack(
+            progress, order, _ReadAhead(store, order), _TarStream(tar_writer, hashers), _IndexStream(index_writer)
+        )
+        tar_writer.flush_to_medium()
+        check_turn(order.share, order.turn_path, order.attempt)
+        tar_writer.commit()
+        check_turn(order.share, order.turn_path, order.attempt)
+        index_writer.commit()
+    return totals
+
+
+def _pack(
+    progress: Progress, order: PackOrder, fetched: _ReadAhead, tar: _TarStream, index: _IndexStream
+) -> DatablockTotals:
+    files = folders = size = unproven = content_offset = 0
+    digests = FileDigests()
+    for piece, content in fetched(_planned(order)):
+        entry = piece.entry
+        if piece.start == 0:
+            tar.write(member_header(entry))
+            content_offset = tar.offset
+            digests = _digests_for(entry, content.checksum)
+        if content.data:
+            tar.write(content.data, digests.all())
+        progress(piece.length)
+        if piece.start + piece.length < entry.size:
+            continue
+        tar.write(padding(entry.size))
+        if entry.is_folder:
+            folders += 1
+            index.write(member_line(Member.of(entry, "", content_offset, "")))
+            continue
+        wrong = digests.disagreement()
+        if wrong:
+            raise WrongChecksumError(
+                f"The bytes in the landing zone do not have {wrong}. Upload the file again, then archive again. File:",
+                [entry.path],
+            )
+        files += 1
+        size += entry.size
+        unproven += digests.origin == "unproven"
+        index.write(member_line(Member.of(entry, digests.sha256, content_offset, digests.origin)))
+    tar.write(trailer(tar.offset))
+    tar.flush()
+    totals = DatablockTotals(
+        order.archive_id,
+        order.index,
+        files,
+        folders,
+        size,
+        tar.offset,
+        tar.sha256.hexdigest(),
+        tar.xxh3_128.hexdigest(),
+        unproven,
+    )
+    index.write(totals_line(totals))
+    index.flush()
+    return totals
+
+
+# ---------------------------------------------------------------------------------------------- reading back
+
+
+class _NotYetReadableError(TransientError):
+    """A file that was written is not there, or cannot be read, yet."""
+
+
+@contextmanager
+def _opened(
+    share: PosixShare, archive_id: str, patience_s: float, progress: Progress, *, just_written: bool = False
+) -> Iterator[Reader]:
+    """A file on the share, waiting while it is not readable; one just written may also take time to appear.
+
+    Raises:
+        DamagedError: it is still not there after the patience.
+        ArchiverError: of the share.
+    """
+    with ExitStack() as stack:
+        try:
+            for attempt in stamina.retry_context(
+                on=(FileNotFoundError, TransientError) if just_written else TransientError,
+                attempts=None,
+                timeout=patience_s,
+                wait_initial=0.2,
+                wait_max=30,
+            ):
+                with attempt:
+                    progress(0)
+                    reader = stack.enter_context(share.open(archive_id))
+                    first = bytearray(1)
+                    reader.readinto(memoryview(first), 0)
+        except FileNotFoundError as error:
+            raise DamagedError(
+                f"{archive_id} is not on the long-term storage. Nothing was changed; look for it there, and in "
+                "its backup."
+            ) from error
+        yield reader
+
+
+def _chunks(reader: Reader, pool: ThreadPoolExecutor, chunk: int = READ_CHUNK) -> Iterator[memoryview]:
+    """The file from its beginning, read one chunk ahead; each chunk is valid until the next is asked for."""
+    buffers = [bytearray(chunk), bytearray(chunk)]
+
+    def read(number: int) -> memoryview:
+        view = memoryview(buffers[number % 2])
+        return view[: reader.readinto(view, number * chunk)]
+
+    number, upcoming = 0, pool.submit(read, 0)
+    while data := upcoming.result():
+        number += 1
+        upcoming = pool.submit(read, number)
+        yield data
+
+
+def prove_datablock(progress: Progress, order: ProveOrder) -> str:
+    """Read a datablock back, from the medium as far as the client can see to it: what level that proves.
+
+    Raises:
+        VerificationError: it is not what was written.
+        DamagedError: it is not there.
+    """
+    share = order.share.open()
+    digest = new_digest(order.algorithm)
+    with (
+        _opened(share, order.archive_id, order.patience_s, progress, just_written=True) as reader,
+        ThreadPoolExecutor(1, "read-back") as pool,
+    ):
+        size = reader.size
+        for data in _chunks(reader, pool):
+            digest.update(data)
+            progress(len(data))
+    if size != order.packed_size or digest.hexdigest() != order.digest:
+        raise VerificationError(
+            f"{order.archive_id} does not read back as it was written ({size} bytes, {order.algorithm} "
+            f"{digest.hexdigest()}; written: {order.packed_size} bytes, {order.digest}). Look at the share's health."
+        )
+    return PROOF_READ_BACK
+
+
+def _end_unfinished_uploads(store: ObjectStore, bucket: str, key: str) -> None:
+    """Uploads of a key that were begun and not ended: of runs that died, for ours has the claim and begins now."""
+    for begun in store.list_multiparts(bucket, key):
+        if begun.key == key:
+            store.abort_multipart(bucket, key, begun.upload_id)
+            log.info("unfinished_upload_ended", bucket=bucket, key=key)
+
+
+def copy_datablock(progress: Progress, order: CopyOrder) -> None:
+    """Bring a datablock back into a bucket; the object appears only when all bytes have the recorded SHA-256.
+
+    Only for the holder of the claim on the copy.
+
+    Raises:
+        DamagedError: the tar is missing, or not what was archived. Nothing is changed by itself.
+    """
+    share = order.share.open()
+    digest = new_digest("sha256")
+    with ExitStack() as stack:
+        store = stack.enter_context(ObjectStore.open(order.store, max_connections=order.workers + 1))
+        reader = stack.enter_context(_opened(share, order.archive_id, order.patience_s, progress))
+        pool = stack.enter_context(ThreadPoolExecutor(order.workers, "upload"))
+        _end_unfinished_uploads(store, order.bucket, order.archive_id)
+        target = stack.enter_context(store.multipart_writer(order.bucket, order.archive_id))
+        size = reader.size
+        part = part_size(size)
+        parallel = max(1, min(order.workers, order.window_bytes // part))
+        uploads: deque[tuple[Future[CompletedPart], int]] = deque()
+
+        def finish_oldest() -> None:
+            future, length = uploads.popleft()
+            future.result()
+            progress(length)
+
+        for number, start in enumerate(range(0, size, part), start=1):
+            buffer = bytearray(min(part, size - start))
+            if reader.readinto(memoryview(buffer), start) != len(buffer):
+                break
+            digest.update(buffer)
+            progress(0)
+            uploads.append((pool.submit(target.write_part, number, buffer), len(buffer)))
+            if len(uploads) >= parallel:
+                finish_oldest()
+        while uploads:
+            finish_oldest()
+        if size != order.packed_size or digest.hexdigest() != order.sha256:
+            raise DamagedError(
+                f"{order.archive_id} on the long-term storage is not what was archived ({size} bytes, SHA-256 "
+                f"{digest.hexdigest()}; recorded: {order.packed_size} bytes, {order.sha256}). Nothing was changed. "
+                "See 'when the only copy is damaged' in the documentation."
+            )
+        target.complete()
+
+
+class _MeasuredStream(io.RawIOBase):
+    """A file on the share as a stream, its checksum taken on the way."""
+
+    def __init__(self, reader: Reader, progress: Progress) -> None:
+        self.digest = new_digest("sha256")
+        self.offset = 0
+        self._reader = reader
+        self._progress = progress
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        count = self._reader.readinto(view, self.offset)
+        self.digest.update(view[:count])
+        self.offset += count
+        self._progress(count)
+        return count
+
+
+def survey_datablock(progress: Progress, order: SurveyOrder) -> tuple[int, str]:
+    """Check every file of a tar against what the catalogue knows; the tar's length and SHA-256.
+
+    Raises:
+        DamagedError: the tar is missing or cut off, lacks a file, or holds one that is not what was archived.
+    """
+    share = order.share.open()
+    wrong: list[str] = []
+    seen: set[str] = set()
+    with ExitStack() as stack:
+        stream = _MeasuredStream(
+            stack.enter_context(_opened(share, order.archive_id, order.patience_s, progress)), progress
+        )
+        buffered = stack.enter_context(io.BufferedReader(stream, READ_CHUNK))
+        try:
+            with tarfile.open(fileobj=buffered, mode="r|", bufsize=MEBIBYTE) as tar:
+                for member in tar:
+                    expected = order.members.get(member.name)
+                    if expected is None or not member.isfile():
+                        continue
+                    seen.add(member.name)
+                    if not _member_is(tar, member, order.algorithm, *expected):
+                        wrong.append(member.name)
+        except tarfile.TarError as error:
+            raise DamagedError(
+                f"{order.archive_id} on the long-term storage is no readable tar: {error}. Nothing was changed."
+            ) from error
+        while buffered.read(READ_CHUNK):
+            pass
+    wrong += sorted(order.members.keys() - seen)
+    if wrong:
+        raise DamagedError(
+            f"Files in {order.archive_id} on the long-term storage are missing or not what was archived. "
+            "Nothing was changed. Files:",
+            wrong,
+        )
+    return stream.offset, stream.digest.hexdigest()
+
+
+def _member_is(tar: tarfile.TarFile, member: tarfile.TarInfo, algorithm: str, size: int, checksum: str) -> bool:
+    content = tar.extractfile(member)
+    if content is None or member.size != size:
+        return False
+    digest = new_digest(algorithm)
+    while data := content.read(MEBIBYTE):
+        digest.update(data)
+    return not checksum or digest.hexdigest() == checksum.lower()
+
+
+def part_size(size: int) -> int:
+    """Bytes of a part of an upload of `size` bytes: as few as S3's 10,000 parts allow, at least 32 MiB."""
+    least = 32 * MEBIBYTE
+    needed = -(-size // 10_000)
+    return max(least, -(-needed // MEBIBYTE) * MEBIBYTE)
+
+
+def object_sha256(store: ObjectStore, bucket: str, stored: StoredObject) -> str:
+    """SHA-256 of an object's content, hexadecimal: as S3 keeps it, or by reading it where S3 does not.
+
+    Raises:
+        ObjectChangedError: it is not there any more in this version.
+    """
+    head = store.head(bucket, stored.key)
+    if head is not None and head.etag == stored.etag and head.checksum and not head.checksum.part_sizes:
+        return hex_of_base64(head.checksum.sha256_base64)
+    digest = new_digest("sha256")
+    buffer = memoryview(bytearray(min(RANGE, stored.size)))
+    for start in range(0, stored.size, RANGE):
+        view = buffer[: min(RANGE, stored.size - start)]
+        store.read_range_into(bucket, stored.key, stored.etag, start, view)
+        digest.update(view)
+    return digest.hexdigest()

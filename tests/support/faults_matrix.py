@@ -1,0 +1,52 @@
+"""What the fault tests found, as the page docs/explanation/fault-matrix.md.
+
+ARCHIVER_ALL_FAULT_POINTS=1 ARCHIVER_FAULT_MATRIX=docs/explanation/fault-matrix.md pytest tests/faults
+"""
+
+import subprocess
+import threading
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+
+
+class Matrix:
+    """Collects rows; thread-safe."""
+
+    def __init__(self) -> None:
+        self._rows: Counter[tuple[str, str, str, str]] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, fault: str, where: str, copies: str, outcome: str) -> None:
+        """One case that was tried and ended well: where a complete copy lay in between, and how it went on."""
+        with self._lock:
+            self._rows[fault, where, copies, outcome] += 1
+
+    def write(self, page: Path, every_point: bool) -> None:
+        """Put the page in place."""
+        chosen = "every call" if every_point else "the calls that change something"
+        lines = [
+            "# Faults that were tried, and what came of them",
+            "",
+            "Written by the tests in `tests/faults` (see `tests/support/faults_matrix.py`), not by hand: each line is",
+            "a kind of case that was carried out, with how often. A case in which anything was not as it must be fails",
+            "the test and is not here. What lies where after a crash: [here](what-a-crash-leaves-behind.md).",
+            "",
+            f"Run of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC on {_commit()}, at {chosen}: {self._rows.total()} cases.",
+            "",
+            "| fault | where | complete copies meanwhile | outcome | cases |",
+            "|---|---|---|---|---|",
+            *(f"| {' | '.join(row)} | {count} |" for row, count in sorted(self._rows.items())),
+            "",
+        ]
+        page.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _commit() -> str:
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    changed = " with changes not committed" if git("status", "--porcelain", "--", "src", "tests") else ""
+    return f"commit {git('rev-parse', '--short=12', 'HEAD')}{changed}"

@@ -1,0 +1,147 @@
+"""The flows on a Prefect server: what the catalogue is told, and what operators see."""
+
+import asyncio
+import base64
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.objects import State
+
+from archiver.workflow.flows.archive import archive_datasetlist
+from archiver.workflow.flows.retrieve import retrieve_datasetlist
+from support.facility import Facility, file_entry
+
+# Prefect leaves closing its connections to the garbage collector; ours are closed, as the use cases' tests show.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+
+def run(flow: Callable[..., Any], job_id: str) -> State[None]:
+    """The state a flow ends with."""
+
+    async def ended() -> State[None]:
+        state: State[None] = await flow(UUID(job_id), return_state=True)
+        return state
+
+    return asyncio.run(ended())
+
+
+def archive(job_id: str) -> State[None]:
+    return run(archive_datasetlist, job_id)
+
+
+def retrieve(job_id: str) -> State[None]:
+    return run(retrieve_datasetlist, job_id)
+
+
+def test_a_job_archives_its_data_sets_and_ends_successfully(registered: Facility) -> None:
+    pids = [registered.ingest({"f": b"1"}), registered.ingest({"g": b"22"})]
+    job_id = registered.submit("archive", *pids)
+
+    state = archive(job_id)
+
+    assert state.is_completed(), state.message
+    assert all(registered.is_published(pid) for pid in pids)
+    job = registered.job(job_id)
+    assert job["statusCode"] == "finishedSuccessful"
+    assert all(f"{pid}: archived: 1 files" in job["statusMessage"] for pid in pids)
+
+
+def test_one_data_set_fails_alone_and_the_job_says_which(registered: Facility) -> None:
+    good = registered.ingest({"f": b"1"})
+    bad = registered.new_dataset()
+    registered.list_files(bad, [file_entry("missing", 1)])
+    job_id = registered.submit("archive", bad, good)
+
+    state = archive(job_id)
+
+    assert state.is_failed()
+    assert registered.is_published(good)
+    job = registered.job(job_id)
+    assert job["statusCode"] == "finishedWithDatasetErrors"
+    assert f"{bad}: Files of the catalogue's list are not in the landing zone" in job["statusMessage"]
+    assert job["statusMessage"] == state.message
+    assert registered.lifecycle(bad)["archiveStatusMessage"] == "missingFilesError"
+    assert registered.lifecycle(bad)["archiveReturnMessage"] in job["statusMessage"]
+
+
+def test_a_retrieve_job_hands_out_links_and_a_script(registered: Facility) -> None:
+    pid = registered.ingest({"f": b"1"})
+    archive(registered.submit("archive", pid))
+    job_id = registered.submit("retrieve", pid)
+
+    state = retrieve(job_id)
+
+    assert state.is_completed(), state.message
+    result = registered.job(job_id)["jobResultObject"]
+    (entry,) = result["result"]
+    assert entry["datasetId"] == pid
+    assert entry["archiveId"].endswith("_0.tar")
+    assert entry["url"].startswith("http")
+    assert "sha256sum" in base64.b64decode(result["downloadScript"]).decode()
+
+
+def test_a_job_of_another_type_is_ended_with_a_message(registered: Facility) -> None:
+    pid = registered.ingest({"f": b"1"})
+    archive(registered.submit("archive", pid))
+    job_id = registered.submit("retrieve", pid)
+
+    state = archive(job_id)
+
+    assert state.is_failed()
+    assert registered.job(job_id)["statusCode"] == "finishedWithDatasetErrors"
+    assert "is of type 'retrieve', not 'archive'" in registered.job(job_id)["statusMessage"]
+
+
+def test_an_unknown_job_fails_with_a_message(registered: Facility) -> None:
+    state = archive(str(uuid4()))
+
+    assert state.is_failed()
+    assert "job" in (state.message or "")
+
+
+def test_an_unmounted_share_is_a_system_error_the_catalogue_is_told(registered: Facility) -> None:
+    pid = registered.ingest({"f": b"1"})
+    job_id = registered.submit("archive", pid)
+    (registered.lts_root / ".archiver-share-identity").rename(registered.lts_root.parent / "identity")
+
+    state = archive(job_id)
+
+    assert state.is_failed()
+    assert registered.job(job_id)["statusCode"] == "finishedUnsuccessful"
+    assert registered.lifecycle(pid)["archiveStatusMessage"] == "scheduleArchiveJobFailed"
+    assert "not mounted" in registered.lifecycle(pid)["archiveReturnMessage"]
+
+
+def test_an_unexpected_error_is_told_too(registered: Facility, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = registered.ingest({"f": b"1"})
+    job_id = registered.submit("archive", pid)
+
+    def broken(*_: object) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr("archiver.workflow.flows.archive.Archiving.archive", broken)
+    state = archive(job_id)
+
+    assert state.is_failed()
+    assert registered.job(job_id)["statusCode"] == "finishedUnsuccessful"
+    assert "Unexpected KeyError" in registered.lifecycle(pid)["archiveReturnMessage"]
+
+
+def test_operators_see_data_sets_progress_and_datablocks(registered: Facility) -> None:
+    pid = registered.ingest({"f": b"1"})
+    archive(registered.submit("archive", pid))
+
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[f"archive {pid}"])))
+        artifacts = client.read_artifacts(
+            artifact_filter=None, flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [str(run.id)]}})
+        )
+    assert run.state is not None
+    assert run.state.is_completed()
+    shown = {artifact.type: artifact for artifact in artifacts}
+    assert float(str(shown["progress"].data)) == 100.0
+    assert pid in (shown["table"].description or "")
