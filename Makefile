@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 export FOLDER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up down status lint format types imports check clean
+.PHONY: help setup demo test up down status lint format types imports check lock clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,11 @@ imports: setup ## Check that imports point one way
 	@$(BIN)/lint-imports
 
 check: lint types imports test ## All checks
+
+lock: setup ## Write requirements.lock anew from pyproject.toml, keeping the versions that still fit
+	@$(PIP) install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --all-extras \
+	  -o requirements.lock pyproject.toml
 
 clean: ## Remove what was built and cached (the data of the service stays: .archiver)
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
