@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 export FOLDER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up down status lint format types imports check lock clean
+.PHONY: help setup demo test faults up down status lint format types imports check lock clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,8 +42,11 @@ status: setup ## Show its parts
 	@$(BIN)/archiver status
 
 # Two processes: much of a test's time is waiting for a server.
-test: setup ## Run the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: setup ## Run the tests (those of faults apart: make faults)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults
+
+faults: setup ## Strike runs where it tells most (ARCHIVER_ALL_FAULT_POINTS=1: at every call)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/faults
 
 lint: setup ## Check style
 	@$(BIN)/ruff check .
@@ -59,7 +62,7 @@ types: setup ## Check types
 imports: setup ## Check that imports point one way
 	@$(BIN)/lint-imports
 
-check: lint types imports test ## All checks
+check: lint types imports test faults ## All checks
 
 lock: setup ## Write requirements.lock anew from pyproject.toml, keeping the versions that still fit
 	@$(PIP) install --quiet uv

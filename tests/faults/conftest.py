@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -29,6 +30,8 @@ pytest.register_assert_rewrite("support.faults_checks", "support.faults_trials")
 from support.facility import Facility  # noqa: E402
 from support.faults import EVERY_POINT, Runner, run_runner  # noqa: E402
 from support.faults_matrix import Matrix  # noqa: E402
+
+MATRIX = pytest.StashKey[Matrix]()
 
 
 @pytest.fixture(scope="session")
@@ -89,9 +92,25 @@ def facility(s3_server: ObjectStoreSettings, scicat_url: str, ledger_url: str, t
 
 
 @pytest.fixture(scope="session")
-def matrix() -> Iterator[Matrix]:
+def matrix(pytestconfig: pytest.Config) -> Matrix:
     """Where tests tell what they tried; written to the file that ARCHIVER_FAULT_MATRIX names."""
-    found = Matrix()
-    yield found
-    if page := os.environ.get("ARCHIVER_FAULT_MATRIX"):
+    return pytestconfig.stash[MATRIX]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[MATRIX] = Matrix()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what one of several processes (`pytest -n 2`) tried."""
+    node.config.stash[MATRIX].extend(getattr(node, "workeroutput", {}).get("fault matrix", []))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    found = session.config.stash[MATRIX]
+    handed_on: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if handed_on is not None:
+        handed_on["fault matrix"] = found.rows()
+    elif page := os.environ.get("ARCHIVER_FAULT_MATRIX"):
         found.write(Path(page), EVERY_POINT)

@@ -1,11 +1,12 @@
 """What the fault tests found, as the page docs/explanation/fault-matrix.md.
 
-ARCHIVER_ALL_FAULT_POINTS=1 ARCHIVER_FAULT_MATRIX=docs/explanation/fault-matrix.md pytest tests/faults
+ARCHIVER_ALL_FAULT_POINTS=1 ARCHIVER_FAULT_MATRIX=docs/explanation/fault-matrix.md make faults
 """
 
 import subprocess
 import threading
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +24,15 @@ class Matrix:
         """One case that was tried and ended well: where a complete copy lay in between, and how it went on."""
         with self._lock:
             self._rows[fault, where, copies, outcome] += 1
+
+    def rows(self) -> list[tuple[tuple[str, str, str, str], int]]:
+        """What was found so far, as it can be handed on to another process."""
+        return list(self._rows.items())
+
+    def extend(self, rows: Iterable[tuple[Sequence[str], int]]) -> None:
+        """Add the rows of another process."""
+        for (fault, where, copies, outcome), count in rows:
+            self._rows[fault, where, copies, outcome] += count
 
     def write(self, page: Path, every_point: bool) -> None:
         """Put the page in place."""
