@@ -8,7 +8,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 export FOLDER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults up down status lint format types imports check lock clean
+# Every target that help shows is a command, not a file.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*## .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,7 +63,10 @@ types: setup ## Check types
 imports: setup ## Check that imports point one way
 	@$(BIN)/lint-imports
 
-check: lint types imports test faults ## All checks
+docs: setup ## Build the documentation into build/docs; a warning is an error
+	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict --clean
+
+check: lint types imports docs test faults ## All checks
 
 lock: setup ## Write requirements.lock anew from pyproject.toml, keeping the versions that still fit
 	@$(PIP) install --quiet uv

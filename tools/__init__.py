@@ -1,0 +1,1 @@
+"""What is needed to make the project, and no part of the service."""
