@@ -33,11 +33,16 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## Archive a data set and bring it back, here (FOLDER=a folder of your own)
 	@$(BIN)/archiver demo $${FOLDER:+"$$FOLDER"}
 
-up: setup ## Start the whole service on this machine
-	@$(BIN)/archiver up
+# STACK=docker takes the containers of docker-compose.yml, for development; STACK=production those of .env alone.
+ENV_FILES = --env-file .env $(if $(filter production,$(STACK)),,--env-file .development.env)
+DOCKER   ?= $(if $(wildcard $(BIN)/docker-compose),$(BIN)/docker-compose,docker compose)
+COMPOSE   = $(if $(STACK),$(DOCKER) $(ENV_FILES),$(error Say which stack: STACK=docker or STACK=production))
 
-down: setup ## End it
-	@$(BIN)/archiver down
+up: $(if $(STACK),,setup) ## Start the whole service on this machine (STACK=docker: in containers)
+	@$(if $(STACK),$(COMPOSE) up --detach,$(BIN)/archiver up)
+
+down: $(if $(STACK),,setup) ## End it; its data stays (STACK=docker: the containers)
+	@$(if $(STACK),$(COMPOSE) down,$(BIN)/archiver down)
 
 status: setup ## Show its parts
 	@$(BIN)/archiver status
@@ -76,3 +81,19 @@ lock: setup ## Write requirements.lock anew from pyproject.toml, keeping the ver
 clean: ## Remove what was built and cached (the data of the service stays: .archiver)
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find src tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# The stack in containers: docs/how-to/deploy-on-a-vm.md
+build: ## Build the images (STACK=docker)
+	@$(COMPOSE) --profile minio build
+
+logs: ## Show the logs (STACK=docker), of one part with SERVICE=...
+	@$(COMPOSE) logs --follow --tail 200 $(SERVICE)
+
+ps: ## Show the containers (STACK=docker)
+	@$(COMPOSE) ps --all
+
+secrets: ## Make the secrets that are missing (STACK=docker: those of development too)
+	@deployment/make-secrets.sh $(if $(filter production,$(STACK)),prod,$(if $(STACK),development,prod))
+
+certs: ## Make a certificate for development (HOST=localhost)
+	@deployment/make-certs.sh $(or $(HOST),localhost)

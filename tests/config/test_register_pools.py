@@ -20,6 +20,12 @@ _PRODUCTION = {
     "PREFECT_ARCHIVER_HOST_SCRATCH": "/mnt/scratch",
     "ARCHIVER_SCRATCH_FOLDER": "/storage",
     "PREFECT_LOGGING_LEVEL": "INFO",
+    "PREFECT_API_URL": "http://prefect-server:4200/api",
+    "PREFECT_JOB_MEMORY": "4g",
+    "CA_FOLDER": "archiver-ca",
+    "LTS_USER_ID": "123",
+    "LTS_GROUP_ID": "456",
+    "ENVIRONMENT": "prod",
 }
 
 
@@ -46,7 +52,13 @@ def test_the_templates_of_the_deployments_mount_the_share(name: str) -> None:
 
     defaults = _defaults(template)
     assert defaults["image"] == "registry.example/workflow:1.2.3"
-    assert defaults["volumes"] == ["nfs-lts-share:/tmp/LTS", "/mnt/scratch:/storage"]
+    assert defaults["volumes"] == [
+        "nfs-lts-share:/tmp/LTS",
+        "/mnt/scratch:/storage",
+        "archiver-ca:/etc/archiver/ca:ro",
+    ]
+    assert defaults["mem_limit"] == "4g"
+    assert defaults["container_create_kwargs"] == {"user": "123:456"}
     assert defaults["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
     assert template["job_configuration"]["image"] == "{{ image }}"
 

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Backs up every database at once and then every POSTGRES_BACKUP_HOURS, and keeps the last POSTGRES_BACKUP_KEEP of each.
+# A backup appears under its name only when it is complete. A failed one ends this script: the engine starts it again.
+set -eu
+
+folder=/backups
+PGUSER=$(cat /run/secrets/postgres_user)
+PGPASSWORD=$(cat /run/secrets/postgres_password)
+export PGUSER PGPASSWORD
+umask 077
+trap 'exit 0' TERM INT
+
+back_up() {
+  name=$folder/$1-$(date -u +%Y%m%dT%H%M%SZ).dump
+  pg_dump --format custom --dbname "$1" --file "$name.part"
+  pg_restore --list "$name.part" >/dev/null
+  sync "$name.part" 2>/dev/null || sync
+  mv "$name.part" "$name"
+  echo "$name"
+  # Names sort by time.
+  ls "$folder/$1"-*.dump | sort -r | tail -n "+$((POSTGRES_BACKUP_KEEP + 1))" | xargs -r rm -f
+}
+
+rm -f "$folder"/*.part
+while :; do
+  if [ -z "$(find "$folder" -name 'ledger-*.dump' -mmin "-$((POSTGRES_BACKUP_HOURS * 60))")" ]; then
+    back_up ledger
+    back_up prefect
+  fi
+  sleep 60 &
+  wait $!
+done
