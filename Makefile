@@ -5,14 +5,19 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
-export FOLDER
+ACTIONLINT_VERSION := v1.7.12
+ACTIONLINT := build/tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
+export FOLDER VERSION TAG ONLY
 
 .DEFAULT_GOAL := help
 # Every target that help shows is a command, not a file.
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*## .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
+##@ Begin here
+
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything into .venv
 
@@ -33,6 +38,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## Archive a data set and bring it back, here (FOLDER=a folder of your own)
 	@$(BIN)/archiver demo $${FOLDER:+"$$FOLDER"}
 
+##@ The whole service
+
 # STACK=docker takes the containers of docker-compose.yml, for development; STACK=production those of .env alone.
 ENV_FILES = --env-file .env $(if $(filter production,$(STACK)),,--env-file .development.env)
 DOCKER   ?= $(if $(wildcard $(BIN)/docker-compose),$(BIN)/docker-compose,docker compose)
@@ -44,15 +51,14 @@ up: $(if $(STACK),,setup) ## Start the whole service on this machine (STACK=dock
 down: $(if $(STACK),,setup) ## End it; its data stays (STACK=docker: the containers)
 	@$(if $(STACK),$(COMPOSE) down,$(BIN)/archiver down)
 
-status: setup ## Show its parts
-	@$(BIN)/archiver status
+##@ Check
 
 # Two processes: much of a test's time is waiting for a server.
 test: setup ## Run the tests (those of faults apart: make faults)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults $(OPTIONS)
 
 faults: setup ## Strike runs where it tells most (ARCHIVER_ALL_FAULT_POINTS=1: at every call)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/faults
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/faults $(OPTIONS)
 
 lint: setup ## Check style
 	@$(BIN)/ruff check .
@@ -71,18 +77,63 @@ imports: setup ## Check that imports point one way
 docs: setup ## Build the documentation into build/docs; a warning is an error
 	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict --clean
 
-check: lint types imports docs test faults ## All checks
+bandit: setup ## Look for insecure code
+	@$(BIN)/bandit -c pyproject.toml -q -r src tools
+
+audit: setup ## Look up known vulnerabilities of what the lock file names; fails where nobody knows
+	@$(BIN)/python -m tools.status.audit
+
+# Built from its module; GitHub's workflows run nowhere else, so this is all that can be known of them here.
+$(ACTIONLINT):
+	@command -v go >/dev/null || { echo "Go is missing: actionlint is built with it." >&2; exit 1; }
+	@GOBIN=$(abspath $(@D)) go install github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
+
+actionlint: $(ACTIONLINT) ## Check the workflows in .github
+	@$(ACTIONLINT)
+
+check: lint types imports docs bandit actionlint test faults ## All checks, but the audit
+
+status: setup ## Run all checks and write STATUS.md, also when one fails (ONLY=a check)
+	@$(BIN)/python -m tools.status write $${ONLY:+--only "$$ONLY"}
+
+##@ Write what is generated
 
 lock: setup ## Write requirements.lock anew from pyproject.toml, keeping the versions that still fit
 	@$(PIP) install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --all-extras \
 	  -o requirements.lock pyproject.toml
 
+##@ Release (docs/how-to/release.md)
+
+release-prepare: setup ## Write the version and the changelog of a release (VERSION=1.2.3)
+	@$(BIN)/python -m tools.release prepare "$$VERSION"
+
+release-check: setup ## See that tag, version and changelog agree (TAG=v1.2.3)
+	@$(BIN)/python -m tools.release check "$$TAG"
+
+release-notes: setup ## Print the text of the release (TAG=v1.2.3)
+	@$(BIN)/python -m tools.release notes "$$TAG"
+
+release-images: setup ## Build and push the images of the release; CI does
+	@$(BIN)/python -m tools.release images
+
+release-publish: setup ## Make the GitHub Release (TAG=v1.2.3); CI does
+	@$(BIN)/python -m tools.release publish "$$TAG"
+
+images-push: setup ## Build and push the images with other tags (TAGS=latest); CI does
+	@$(BIN)/python -m tools.release images $(TAGS)
+
+status-commit: setup ## Commit STATUS.md to main; CI does
+	@$(BIN)/python -m tools.status commit
+
+##@ Tidy up
+
 clean: ## Remove what was built and cached (the data of the service stays: .archiver)
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find src tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
-# The stack in containers: docs/how-to/deploy-on-a-vm.md
+##@ The stack in containers (docs/how-to/deploy-on-a-vm.md)
+
 build: ## Build the images (STACK=docker)
 	@$(COMPOSE) --profile minio build
 

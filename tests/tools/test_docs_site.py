@@ -111,7 +111,7 @@ def test_a_decision_without_a_date_is_refused(tmp_path: Path) -> None:
         decisions(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["README.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_links_of_pages_outside_the_documentation_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]

@@ -164,7 +164,7 @@ class IdentitySettings(EnvironmentSettings):
 class ApiSettings(EnvironmentSettings):
     """The HTTP front door itself."""
 
-    uvicorn_host: str = "0.0.0.0"  # noqa: S104  # inside a container; the proxy alone is published
+    uvicorn_host: str = "0.0.0.0"  # noqa: S104  # nosec B104  # inside a container; the proxy alone is published
     uvicorn_port: int = 8000
     uvicorn_log_level: str = "info"
     api_root_path: str = "/archiver/api/v1"
@@ -193,7 +193,7 @@ class LedgerSettings(EnvironmentSettings):
 class LtsSettings(EnvironmentSettings):
     """The long-term storage share."""
 
-    lts_root_folder: Path = Path("/tmp/LTS")  # noqa: S108  # mount point of the older deployments
+    lts_root_folder: Path = Path("/tmp/LTS")  # noqa: S108  # nosec B108  # mount point of the older deployments
     lts_free_space_percentage: float = Field(1, ge=0, lt=100)
     """Share of the LTS that must stay free after writing, percent."""
     lts_free_space_timeout_s: float = Field(6 * 3600, ge=0)

@@ -148,9 +148,10 @@ class SeaweedFs:
 
     def remove_sockets(self) -> None:
         """Removes the inner sockets that a killed server leaves; where they are cannot be configured."""
+        folder = Path("/tmp")  # noqa: S108  # nosec B108
         for name in ("master", "volume", "filer", "s3"):
             port = self.ports[f"{name}_grpc"]
-            Path(f"/tmp/seaweedfs-{name}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108
+            (folder / f"seaweedfs-{name}-grpc-{port}.sock").unlink(missing_ok=True)
 
     def _fitting_volume_mib(self) -> int:
         free = shutil.disk_usage(self.folder).free

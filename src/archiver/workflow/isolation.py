@@ -69,7 +69,7 @@ def _packed_error(error: Exception) -> bytes:
         error.add_note("In the child process:\n" + "".join(traceback.format_exception(error)))
     try:
         packed = pickle.dumps(("error", error))
-        pickle.loads(packed)  # noqa: S301  # made in the line above
+        pickle.loads(packed)  # noqa: S301  # nosec B301  # made in the line above
     except Exception:  # noqa: BLE001  # a class of its own making may raise anything here
         return pickle.dumps(("error", PermanentError(f"{type(error).__name__}: {error}")))
     return packed
@@ -84,7 +84,7 @@ def _serve(connection: Connection) -> None:
             return
         progress = _ChildProgress(connection)
         try:
-            function, arguments, named = pickle.loads(request)  # noqa: S301  # from our parent
+            function, arguments, named = pickle.loads(request)  # noqa: S301  # nosec B301  # from our parent
             answer = pickle.dumps(("result", function(progress, *arguments, **named)))
         except Exception as error:  # noqa: BLE001  # whatever it is, the parent raises it
             answer = _packed_error(error)
@@ -164,7 +164,7 @@ class ChildProcess:
             packed = connection.recv_bytes()
         except (EOFError, OSError) as error:
             raise self._ended(name) from error
-        message: tuple[str, Any] = pickle.loads(packed)  # noqa: S301  # from our child
+        message: tuple[str, Any] = pickle.loads(packed)  # noqa: S301  # nosec B301  # from our child
         return message
 
     def _ended(self, name: str) -> TransientError:

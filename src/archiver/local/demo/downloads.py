@@ -96,7 +96,7 @@ def _unpack(tar: Path, folder: Path) -> None:
 
     try:
         with tarfile.open(tar, "r:") as opened:
-            opened.extractall(folder, filter=keep_modes)  # noqa: S202  # the filter checks
+            opened.extractall(folder, filter=keep_modes)  # noqa: S202  # nosec B202  # the filter checks
     except tarfile.TarError as error:
         raise DemoFailedError(f"{tar.name} cannot be unpacked: {error}.") from error
 

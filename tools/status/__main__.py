@@ -1,0 +1,106 @@
+"""`python -m tools.status`: runs every check and writes STATUS.md, also when one fails."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tools.errors import ToolError
+from tools.release.version import project_version
+from tools.status.checks import CHECKS, FOLDER, ROOT, look
+from tools.status.report import Circumstances, report
+from tools.status.results import Outcome, Result
+
+PAGE = ROOT / "STATUS.md"
+MEASURED = ROOT / "build" / "bench"
+_TAIL = 40
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ToolError(f"git {arguments[0]} failed: {error}") from error
+    return done.stdout.strip()
+
+
+def _circumstances() -> Circumstances:
+    changes = [line for line in _git("status", "--porcelain").splitlines() if not line.endswith(" STATUS.md")]
+    system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return Circumstances(
+        _git("rev-parse", "HEAD"),
+        bool(changes),
+        datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        system,
+        str(project_version(ROOT / "pyproject.toml")),
+    )
+
+
+def _measured(folder: Path) -> dict[str, Any] | None:
+    """The newest results of the benchmarks."""
+    found = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        return None
+    document: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
+    return document
+
+
+def _say(results: Sequence[Result]) -> None:
+    for result in results:
+        typer.echo(f"{result.outcome:<8} {result.title}: {result.seen}")
+        for detail in result.details:
+            typer.echo(f"         {detail}")
+
+
+@app.command()
+def write(
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Words in titles of checks; others are not run.")
+    ] = None,
+) -> None:
+    """Run every check, then write STATUS.md. Exit code 1 when one failed."""
+    where, results = _circumstances(), []
+    for check in CHECKS:
+        if only and not any(word.lower() in check.title.lower() for word in only):
+            found = [Result(check.title, Outcome.NOT_RUN, "it was not asked for")]
+        else:
+            found = look(check)
+        _say(found)
+        results += found
+    PAGE.write_text(report(where, results, _measured(MEASURED)), encoding="utf-8")
+    typer.echo(f"STATUS.md is written; what the tools said: {FOLDER.relative_to(ROOT)}")
+    if any(result.outcome is Outcome.FAILED for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def commit() -> None:
+    """Commit STATUS.md alone and push it to main, where it differs; for CI."""
+    if not _git("status", "--porcelain", "--", PAGE.name):
+        typer.echo("STATUS.md is as it was.")
+        return
+    measured = _git("rev-parse", "HEAD")
+    _git("fetch", "origin", "main")
+    if _git("rev-parse", "FETCH_HEAD") != measured:
+        typer.echo("main has moved on; the run of the newer commit writes STATUS.md.")
+        return
+    author = ["-c", "user.name=github-actions[bot]", "-c", "user.email=github-actions[bot]@users.noreply.github.com"]
+    _git(*author, "commit", "--message", "STATUS.md says what CI saw\n\n[skip ci]", "--", PAGE.name)
+    _git("push", "origin", "HEAD:main")
+    typer.echo("STATUS.md is committed.")
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except ToolError as error:
+        sys.exit(str(error))

@@ -1,0 +1,161 @@
+"""The checks themselves: which command, and how its words are read."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tools.errors import ToolError
+from tools.status import readings
+from tools.status.audit import audit
+from tools.status.results import Outcome, Result
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "build" / "status"
+"""What the checks said, whole, for whoever wants to know more than STATUS.md."""
+BIN = Path(sys.executable).parent
+_TESTS_TIMEOUT_S = 3600
+_TIMEOUT_S = 1200
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        return self.stdout + self.stderr
+
+
+def run(name: str, command: Sequence[str], timeout_s: float = _TIMEOUT_S) -> Done:
+    """Run a command in the project's folder; all it says is kept in `FOLDER`.
+
+    Raises:
+        ToolError: it could not be started, or did not end in time.
+    """
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "NO_COLOR": "1", "NO_MKDOCS_2_WARNING": "true"}
+    try:
+        ended = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(f"it did not end within {timeout_s:,.0f} s") from error
+    except OSError as error:
+        raise ToolError(f"{command[0]} cannot be started: {error.strerror}") from error
+    (FOLDER / f"{name}.log").write_text(ended.stdout + ended.stderr, encoding="utf-8")
+    return Done(ended.returncode, ended.stdout, ended.stderr)
+
+
+def _tests() -> list[Result]:
+    junit, covered = FOLDER / "tests.xml", FOLDER / "coverage.json"
+    for left in (junit, covered):
+        left.unlink(missing_ok=True)
+    options = f"--junitxml={junit} --cov --cov-report=json:{covered} --cov-report="
+    done = run("tests", ["make", "--silent", "test", f"OPTIONS={options}"], _TESTS_TIMEOUT_S)
+    if not junit.is_file():
+        return [Result("Tests", Outcome.FAILED, f"they ended with {done.code} and left no report")]
+    results = [readings.tests("Tests", done.code, junit.read_text(encoding="utf-8"))]
+    if covered.is_file():
+        results.append(readings.coverage(covered.read_text(encoding="utf-8")))
+    else:
+        results.append(Result("Coverage", Outcome.NOT_RUN, "the tests left no report of it"))
+    return results
+
+
+def _faults() -> list[Result]:
+    junit = FOLDER / "faults.xml"
+    junit.unlink(missing_ok=True)
+    done = run("faults", ["make", "--silent", "faults", f"OPTIONS=--junitxml={junit}"], _TESTS_TIMEOUT_S)
+    if not junit.is_file():
+        return [Result("Faults", Outcome.FAILED, f"they ended with {done.code} and left no report")]
+    return [readings.tests("Faults", done.code, junit.read_text(encoding="utf-8"))]
+
+
+def _ruff() -> list[Result]:
+    checked = run("ruff", [str(BIN / "ruff"), "check", "--output-format", "json", "."])
+    formatted = run("format", [str(BIN / "ruff"), "format", "--check", "."])
+    return [
+        readings.ruff(checked.code, checked.stdout),
+        readings.plain("Format (ruff format)", formatted.code, formatted.output),
+    ]
+
+
+def _types() -> list[Result]:
+    done = run("types", [str(BIN / "mypy")])
+    return [readings.types(done.code, done.output)]
+
+
+def _imports() -> list[Result]:
+    done = run("imports", [str(BIN / "lint-imports")])
+    return [readings.imports(done.code, done.output)]
+
+
+def _docs() -> list[Result]:
+    done = run("docs", [str(BIN / "mkdocs"), "build", "--strict", "--clean"])
+    result = readings.plain("Documentation (mkdocs strict)", done.code, done.output)
+    return [result if done.code else replace(result, seen="built, every link leads somewhere")]
+
+
+def _actionlint() -> Path | None:
+    return next((ROOT / "build" / "tools").glob("actionlint-*/actionlint"), None)
+
+
+def _workflows() -> list[Result]:
+    title = "Workflows (actionlint)"
+    if _actionlint() is None and shutil.which("go"):
+        run("actionlint", ["make", "-s", "actionlint"])
+    command = _actionlint()
+    if command is None:
+        return [Result(title, Outcome.NOT_RUN, "actionlint is not here, and could not be built: make actionlint")]
+    done = run("workflows", [str(command)])
+    return [readings.plain(title, done.code, done.output or "no finding")]
+
+
+def _bandit() -> list[Result]:
+    done = run("bandit", [str(BIN / "bandit"), "-c", "pyproject.toml", "-q", "-r", "src", "tools", "-f", "json"])
+    return [readings.bandit(done.code, done.stdout)]
+
+
+def _audit() -> list[Result]:
+    return [audit(ROOT / "requirements.lock")]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Something that is checked, with the title of its result where it cannot say one itself."""
+
+    title: str
+    look: Callable[[], list[Result]]
+
+
+CHECKS = (
+    Check("Style (ruff)", _ruff),
+    Check("Types (mypy strict)", _types),
+    Check("Imports (import-linter)", _imports),
+    Check("Documentation (mkdocs strict)", _docs),
+    Check("Workflows (actionlint)", _workflows),
+    Check("Insecure code (bandit)", _bandit),
+    Check("Known vulnerabilities (pip-audit)", _audit),
+    Check("Tests", _tests),
+    Check("Faults", _faults),
+)
+
+
+def look(check: Check) -> list[Result]:
+    """Run a check; one that could not be run, or whose words could not be understood, is said to be so."""
+    began = time.monotonic()
+    try:
+        results = check.look()
+    except (ToolError, ValueError, KeyError) as error:
+        results = [Result(check.title, Outcome.NOT_RUN, str(error) or type(error).__name__)]
+    seconds = time.monotonic() - began
+    return [replace(results[0], seconds=seconds), *results[1:]]
