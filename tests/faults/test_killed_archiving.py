@@ -28,7 +28,7 @@ PARTS = {
     "share, the rest": "share: (?!mkdir|create|write|rename|seal|remove)",
 }
 RANDOM_MOMENTS = int(os.environ.get("ARCHIVER_RANDOM_KILLS", "4"))
-pytestmark = pytest.mark.timeout(3600 if EVERY_POINT else 120)
+pytestmark = pytest.mark.timeout(3600 if EVERY_POINT else 900)
 
 
 @pytest.fixture

@@ -2,8 +2,9 @@
 
 import errno
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,14 +13,20 @@ from support.facility import Facility
 from support.faults import EVERY_POINT, Runner
 from support.faults_checks import LANDING_ZONE, Witness
 from support.faults_matrix import Matrix
-from support.faults_mounts import MAY_MOUNT, small_disk
+from support.faults_mounts import MAY_MAKE_THIN_DISKS, MAY_MOUNT, small_disk, thin_disk
 from support.faults_points import RUN, Blow, Fault, Moment, Point
-from support.faults_trials import archive_after_the_crash, ingest, try_all
+from support.faults_trials import FILES, archive_after_the_crash, ingest, some, try_all
 
-pytestmark = pytest.mark.timeout(3600 if EVERY_POINT else 120)
+pytestmark = pytest.mark.timeout(3600 if EVERY_POINT else 900)
 
 CHILD = "child 2"
-FAILED_AT_ONCE = {errno.ENOSPC: "NoSpaceError", errno.EROFS: "PermanentError", errno.ESTALE: "TransientError"}
+FAILED_AT_ONCE = {
+    errno.ENOSPC: "NoSpaceError",
+    errno.EDQUOT: "NoSpaceError",
+    errno.EIO: "PermanentError",
+    errno.EROFS: "PermanentError",
+    errno.ESTALE: "TransientError",
+}
 
 
 @pytest.fixture
@@ -30,9 +37,8 @@ def calls(facility: Facility, runner: Runner) -> list[Point]:
         return [point for point in run.calls if point.process == CHILD]
 
 
-def _points(calls: list[Point], pattern: str, every: int = 1) -> list[Point]:
-    found = [point for point in calls if re.fullmatch(pattern, point.call)]
-    return found if EVERY_POINT else found[::every]
+def _points(calls: list[Point], pattern: str, every: int = 1) -> Sequence[Point]:
+    return some([point for point in calls if re.fullmatch(pattern, point.call)], every)
 
 
 def _while_stopped(
@@ -62,7 +68,66 @@ def test_a_share_that_takes_no_more_costs_nothing(
             f"{outcome.error}; next run: archived once",
         )
 
-    assert try_all(_points(calls, "share: (write|fsync|rename)", every=7), trial) > 0
+    assert try_all(_points(calls, "share: (write|flush|fsync|rename)", every=7), trial) > 0
+
+
+def test_a_share_that_takes_only_a_part_of_what_is_written_is_given_the_rest(
+    calls: list[Point], facility: Facility, runner: Runner, matrix: Matrix
+) -> None:
+    def trial(point: Point) -> None:
+        witness = ingest(facility)
+        outcome = runner.run(facility, "archive", witness.pid, Fault(point, Blow.SHORT))
+        assert outcome.error == "", outcome.message
+        witness.check_archived_once()
+        matrix.add("share takes half of a write", f"at {point.call}", "", "given the rest; archived once")
+
+    assert try_all(_points(calls, "share: write", every=5), trial) > 0
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
+def test_a_datablock_that_cannot_be_read_back_costs_nothing(
+    code: int, calls: list[Point], facility: Facility, runner: Runner, matrix: Matrix
+) -> None:
+    def trial(point: Point) -> None:
+        witness = ingest(facility)
+        outcome = runner.run(facility, "archive", witness.pid, Fault(point, Blow.FAIL, code))
+        copies = witness.check_nothing_lost()
+        if outcome.error:
+            assert outcome.error == FAILED_AT_ONCE[code], outcome.message
+            archive_after_the_crash(facility, runner, witness)
+        else:  # as the file was just written, it was waited for
+            assert (code, point.number) == (errno.ESTALE, 1), outcome.message
+            witness.check_archived_once()
+        went = f"{outcome.error}; next run: archived once" if outcome.error else "waited; archived once"
+        matrix.add(f"share says {errno.errorcode[code]}", f"at {point.call}", " and ".join(copies), went)
+
+    assert try_all(_points(calls, "share: read", every=3), trial) > 0
+
+
+if MAY_MAKE_THIN_DISKS:
+
+    def test_a_disk_that_takes_what_is_written_and_cannot_store_it_costs_nothing(
+        facility: Facility, runner: Runner, matrix: Matrix, tmp_path: Path
+    ) -> None:
+        """Every write succeeds; what was written is lost, and only flushing tells."""
+        witness = ingest(facility, {**FILES, "big": bytes(3 * 1024**2)})
+        payload = facility.bag(witness.pid) / "data"
+        payload.mkdir(parents=True)
+        below = tmp_path / "below"
+        below.mkdir()
+        with thin_disk(payload, below) as disk:
+            disk.fill(left=1024**2)
+            outcome = runner.run(facility, "archive", witness.pid)
+            assert outcome.error == "NoSpaceError", outcome.message
+            assert outcome.message.startswith("Flushing "), outcome.message
+            disk.make_space()
+            copies = archive_after_the_crash(facility, runner, witness)
+        matrix.add(
+            "share on a thin disk that is full (ext4): writing succeeds, flushing says ENOSPC",
+            "when a datablock is flushed",
+            copies,
+            f"{outcome.error}; next run: archived once",
+        )
 
 
 if MAY_MOUNT:

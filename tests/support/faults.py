@@ -24,7 +24,7 @@ _TESTS = Path(__file__).parents[1]
 _PROGRAM = "import sys; from support.faults_runner import main; main(sys.argv[1])"
 EVERY_POINT = os.environ.get("ARCHIVER_ALL_FAULT_POINTS") == "1"
 """Strike at every call, also at those whose failure leaves the same behind as that of the one before."""
-DEADLINE_S = 90
+DEADLINE_S = 240
 """For anything a run may take."""
 
 

@@ -32,7 +32,7 @@ CHILD = "child"
 _NO_CALLS_OF_A_RUN = {"open", "close", "migrate", "check"}
 _WITHOUT_EFFECT = re.compile(
     r"ledger: (check_claim|dataset|datasets|datablocks|retrieval)$|scicat: (GET|POST v3/auth)"
-    r"|s3: (GET|HEAD|List|Get|Head)|share: (identity|free_bytes|size|names|read_small|open|read|commit|fsync)$"
+    r"|s3: (GET|HEAD|List|Get|Head)|share: (identity|free_bytes|size|names|read_small|open|read|commit|fsync|flush)$"
 )
 
 
@@ -56,6 +56,8 @@ class Blow(StrEnum):
     """The call does not return."""
     FAIL = "fail"
     """The call raises an OSError, without effect (before) or though it took effect (after)."""
+    SHORT = "short"
+    """The call writes only half of what it was given, and says so."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -107,18 +109,27 @@ class _Watch:
                 self._counts[call] += 1
                 number = self._counts[call]
             os.write(self._notes, f"{self._process}\t{call}\t{number}\n".encode())
-            self._strike(call, number, Moment.BEFORE)
+            if self._strike(call, number, Moment.BEFORE):
+                arguments = _halved(*arguments)
             result = function(*arguments, **named)
             self._strike(call, number, Moment.AFTER)
             return result
 
         return watched
 
-    def _strike(self, call: str, number: int, moment: Moment) -> None:
+    def _strike(self, call: str, number: int, moment: Moment) -> bool:
+        """Let happen what is due; whether the call shall write less than it was given."""
+        short = False
         for fault in self._faults:
             point = fault.point
             if (point.call, point.moment) == (call, moment) and 0 <= number - point.number < fault.times:
+                short = short or fault.blow is Blow.SHORT
                 _blow(fault)
+        return short
+
+
+def _halved(descriptor: int, data: memoryview) -> tuple[int, memoryview]:
+    return descriptor, data[: (len(data) + 1) // 2]
 
 
 def _blow(fault: Fault) -> None:
@@ -130,7 +141,7 @@ def _blow(fault: Fault) -> None:
         os.killpg(0, signal.SIGSTOP)
     elif fault.blow is Blow.HANG:
         threading.Event().wait()
-    else:
+    elif fault.blow is Blow.FAIL:
         raise OSError(fault.errno, os.strerror(fault.errno))
 
 
@@ -154,6 +165,8 @@ class _WatchedOs:
     def __init__(self, watch: _Watch) -> None:
         self.write = watch.around(_named("share: write"), os.write)
         self.fsync = watch.around(_named("share: fsync"), os.fsync)
+        self.preadv = watch.around(_named("share: read"), os.preadv)
+        self.fdatasync = watch.around(_named("share: flush"), os.fdatasync)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -184,7 +197,6 @@ def _install_share(watch: _Watch, put: Callable[[Any, str, Callable[..., str]], 
     put(lts._PosixWriter, "__enter__", _named("share: create"))
     put(lts._PosixWriter, "commit", _named("share: commit"))
     put(lts._PosixReader, "__enter__", _named("share: open"))
-    put(lts._PosixReader, "readinto", _named("share: read"))
     for method, name in (("replace", "rename"), ("mkdir", "mkdir"), ("unlink", "remove"), ("chmod", "seal")):
         put(Path, method, _named(f"share: {name}"))
     setattr(lts, "os", _WatchedOs(watch))  # noqa: B010  # mypy knows that a module is no object of ours

@@ -4,9 +4,10 @@ import re
 import signal
 import traceback
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import TypeVar
 
 from archiver.workflow.names import bag_folder
@@ -49,6 +50,11 @@ def points_of(calls: Iterable[Point], part: str) -> list[Point]:
     changing = [point for point in wanted if point.has_effect]
     before, after = (wanted, changing) if EVERY_POINT else (changing, changing[::_EVERY_SO_MANY])
     return before + [replace(point, moment=Moment.AFTER) for point in after]
+
+
+def some(points: Sequence[T], every: int) -> Sequence[T]:
+    """All of them with ARCHIVER_ALL_FAULT_POINTS, else one of so many."""
+    return points if EVERY_POINT else points[::every]
 
 
 def try_all(points: Iterable[T], trial: Callable[[T], None]) -> int:
@@ -98,6 +104,41 @@ def retrieve_after_the_crash(facility: Facility, runner: Runner, witness: Witnes
     witness.check_retrieved()
     assert witness.published() == published, "the bag was changed"
     return f"{BAG}, {seen} of {len(witness.tars())} datablocks in the bucket"
+
+
+class Archived:
+    """Data sets that were archived, for trials of retrieval: each has one for itself, as if never retrieved."""
+
+    def __init__(self, facility: Facility, runner: Runner) -> None:
+        self._facility = facility
+        self._runner = runner
+        self._free: SimpleQueue[Witness] = SimpleQueue()
+        for _ in range(AT_ONCE):
+            witness = ingest(facility)
+            assert runner.run(facility, "archive", witness.pid).error == ""
+            self._free.put(witness)
+
+    def calls_of_a_retrieval(self) -> list[Point]:
+        """The calls of a run that retrieves without any fault."""
+        witness = self._free.get()
+        with self._runner.start(self._facility, "retrieve", witness.pid) as run:
+            assert run.outcome().error == ""
+            witness.check_retrieved()
+            self._free.put(witness)
+            return run.calls
+
+    def for_each(self, trial: Callable[[T, Witness], None]) -> Callable[[T], None]:
+        """The trial with a data set for itself."""
+
+        def alone(point: T) -> None:
+            witness = self._free.get()
+            try:
+                forget_retrieved(self._facility, witness)
+                trial(point, witness)
+            finally:
+                self._free.put(witness)
+
+        return alone
 
 
 def forget_retrieved(facility: Facility, witness: Witness) -> None:

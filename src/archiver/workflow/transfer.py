@@ -458,10 +458,13 @@ def prove_datablock(progress: Progress, order: ProveOrder) -> str:
     return PROOF_READ_BACK
 
 
-def _end_unfinished_uploads(store: ObjectStore, bucket: str, key: str) -> None:
-    """Uploads of a key that were begun and not ended: of runs that died, for ours has the claim and begins now."""
+def _end_other_uploads(store: ObjectStore, bucket: str, key: str, own: str) -> None:
+    """Uploads of a key that were begun and not ended: of runs that died, for ours has the claim.
+
+    To be asked when ours has begun: where the reply to that was lost and it was begun again, there are two of them.
+    """
     for begun in store.list_multiparts(bucket, key):
-        if begun.key == key:
+        if begun.key == key and begun.upload_id != own:
             store.abort_multipart(bucket, key, begun.upload_id)
             log.info("unfinished_upload_ended", bucket=bucket, key=key)
 
@@ -480,8 +483,8 @@ def copy_datablock(progress: Progress, order: CopyOrder) -> None:
         store = stack.enter_context(ObjectStore.open(order.store, max_connections=order.workers + 1))
         reader = stack.enter_context(_opened(share, order.archive_id, order.patience_s, progress))
         pool = stack.enter_context(ThreadPoolExecutor(order.workers, "upload"))
-        _end_unfinished_uploads(store, order.bucket, order.archive_id)
         target = stack.enter_context(store.multipart_writer(order.bucket, order.archive_id))
+        _end_other_uploads(store, order.bucket, order.archive_id, target.upload_id)
         size = reader.size
         part = part_size(size)
         parallel = max(1, min(order.workers, order.window_bytes // part))

@@ -118,6 +118,11 @@ class MultipartWriter:
         self._upload_id = uploads.create(bucket, key)
         self._done = False
 
+    @property
+    def upload_id(self) -> str:
+        """The storage's name for this upload."""
+        return self._upload_id
+
     def write_part(self, number: int, data: Body) -> CompletedPart:
         """Sends part `number` (1 to 10,000), which is only read; the storage checks its SHA-256.
 
