@@ -97,7 +97,7 @@ async def _open(config: ApiConfiguration, counted: Metrics, stack: AsyncExitStac
         config=config,
         lanes=Lanes(),
         metrics=counted,
-        gauges=ServiceGauges(ledger, queue, config.landing.capacity_bytes),
+        gauges=ServiceGauges(ledger, queue, config.landing.capacity_bytes, config.fixity.period),
         ledger=ledger,
         store=store,
         catalogue=catalogue,

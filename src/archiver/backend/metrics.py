@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -16,6 +16,7 @@ from archiver.backend.scopes import route_template
 from archiver.workflow.errors import ArchiverError
 from archiver.workflow.job_queue import JobQueue
 from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.names import SMOKE_PREFIX
 from archiver.workflow.reconciliation import SERVICE as RECONCILIATION
 
 log = structlog.get_logger(__name__)
@@ -86,15 +87,16 @@ class Snapshot(Collector):
 
 
 class ServiceGauges:
-    """Landing zone, queues and reconciliation, read when Prometheus asks.
+    """Landing zone, queues, reconciliation and the archive's health, read when Prometheus asks.
 
     What cannot be read in time is left out, and `archiver_metrics_unreadable` says so.
     """
 
-    def __init__(self, ledger: Ledger, queue: JobQueue, capacity_bytes: int) -> None:
+    def __init__(self, ledger: Ledger, queue: JobQueue, capacity_bytes: int, fixity_period: timedelta) -> None:
         self._ledger = ledger
         self._queue = queue
         self._capacity_bytes = capacity_bytes
+        self._fixity_period = fixity_period
 
     async def read(self, lane: Lane) -> Snapshot:
         """The gauges as they are now, within three seconds."""
@@ -114,7 +116,10 @@ class ServiceGauges:
             return families
 
         found = await asyncio.gather(
-            ask("landing", self._landing), ask("queue", self._queues), ask("reconciliation", self._reconciliation)
+            ask("landing", self._landing),
+            ask("queue", self._queues),
+            ask("reconciliation", self._reconciliation),
+            ask("fixity", self._fixity),
         )
         return Snapshot([family for families in found for family in families] + [unreadable])
 
@@ -144,3 +149,12 @@ class ServiceGauges:
             return []
         age = (datetime.now(UTC) - beat).total_seconds()
         return [GaugeMetricFamily("archiver_reconciliation_age_seconds", "Since reconciliation last ran", age)]
+
+    def _fixity(self) -> list[Metric]:
+        found = self._ledger.fixity_summary(self._fixity_period, not_below=SMOKE_PREFIX)
+        datablocks = GaugeMetricFamily("archiver_datablocks", "Datablocks of the archive", labels=["is"])
+        datablocks.add_metric(["archived"], found.datablocks)
+        datablocks.add_metric(["damaged"], found.damaged)
+        datablocks.add_metric(["overdue"], found.overdue)
+        datablocks.add_metric(["on tape"], found.on_tape)
+        return [datablocks, GaugeMetricFamily("archiver_archive_bytes", "Length of all datablocks", found.packed_bytes)]

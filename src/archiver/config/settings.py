@@ -230,6 +230,30 @@ class ArchivingSettings(EnvironmentSettings):
         return int(self.archiver_target_size_gb * GIGABYTE)
 
 
+class FixitySettings(EnvironmentSettings):
+    """Audits that read the archive again."""
+
+    fixity_hours: float = Field(6, gt=0)
+    """How long one audit may take, hours. What it has begun to read, it reads to its end."""
+    fixity_terabytes: float = Field(20, gt=0)
+    """How much one audit may read, TB of 10^12 bytes; one datablock it reads in any case."""
+    fixity_period_days: float = Field(365, gt=0)
+    """Every datablock is to be read once in so many days."""
+    fixity_every_hours: float = Field(24, gt=0)
+    """How often audits are scheduled, as `prefect.yaml` says it, hours."""
+    fixity_stub_percent: float = Field(10, ge=0, le=100)
+    """A file with less than this share of its bytes at hand is a stub, its content on tape; 0 where the file system
+    compresses, and no file is one."""
+    fixity_recall_batch: int = Field(8, ge=1, le=100)
+    """Stubs that are recalled together, where an audit is told to recall any."""
+    fixity_recall_hours: float = Field(4, gt=0)
+    """How long a batch may take to come from tape, hours."""
+
+    @property
+    def period(self) -> timedelta:
+        return timedelta(days=self.fixity_period_days)
+
+
 class ReconciliationSettings(EnvironmentSettings):
     """The reconciliation service."""
 
@@ -258,6 +282,7 @@ class ApiConfiguration(BaseModel):
     identity: IdentitySettings = Field(default_factory=IdentitySettings)
     queue: QueueSettings = Field(default_factory=QueueSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    fixity: FixitySettings = Field(default_factory=FixitySettings)
 
     @model_validator(mode="after")
     def refuse_to_be_open(self) -> "ApiConfiguration":
@@ -296,6 +321,7 @@ class FlowConfiguration(BaseModel):
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     lts: LtsSettings = Field(default_factory=LtsSettings)
     archiving: ArchivingSettings = Field(default_factory=ArchivingSettings)
+    fixity: FixitySettings = Field(default_factory=FixitySettings)
     queue: QueueSettings = Field(default_factory=QueueSettings)
 
     @classmethod
@@ -308,5 +334,6 @@ class FlowConfiguration(BaseModel):
             ledger=LedgerSettings.load(registered),
             lts=LtsSettings.load(registered),
             archiving=ArchivingSettings.load(registered),
+            fixity=FixitySettings.load(registered),
             queue=QueueSettings.load(registered),
         )

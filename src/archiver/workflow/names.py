@@ -18,6 +18,9 @@ TAG_FOLDER = "archiver"
 TEMPORARY_MARK = ".part-"
 """In the name of a file on the share that is not finished."""
 
+SMOKE_PREFIX = "archiver-smoke-test"
+"""First segment of the pids of smoke tests, whose bags lie in a share of their own; no other pid begins with it."""
+
 _RESERVED_SEGMENTS = {"data", "datablocks", TAG_FOLDER, RAW_FILES}
 _LONGEST_PID = MAX_NAME_BYTES - len(f"_000000.tar.jsonl{TEMPORARY_MARK}0123456789abcdef")
 """What is left for the pid in the longest name that is made of it: the unfinished index of a datablock."""

@@ -21,7 +21,7 @@ from archiver.workflow.errors import ArchiverError, DatasetBusyError, OtherConte
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.records import UploadState
 from archiver.workflow.monitor import Monitor
-from archiver.workflow.names import bag_folder, dataset_prefix
+from archiver.workflow.names import SMOKE_PREFIX, bag_folder, dataset_prefix
 from archiver.workflow.retrieval import Retrieval
 from archiver.workflow.smoke_comparison import Comparison
 from archiver.workflow.smoke_files import SmokeFile, SmokeFiles
@@ -31,8 +31,6 @@ from archiver.workflow.transfer import part_size
 
 log = structlog.get_logger(__name__)
 
-SMOKE_PREFIX = "archiver-smoke-test"
-"""First segment of the pids of smoke tests; no data set of anybody else begins with it."""
 MEGABYTE = 1000**2
 LEFT_BEHIND_S = 24 * 3600.0
 """A smoke test begun so long ago has ended, whatever it left behind."""

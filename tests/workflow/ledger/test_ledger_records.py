@@ -49,6 +49,24 @@ def test_the_audit_takes_first_what_was_never_checked_and_then_the_longest_ago(l
     assert [block.archive_id for block in ledger.oldest_checked(9)] == ["e", "b", "c", "a"]
 
 
+def test_damage_is_known_until_a_later_check_finds_none(ledger: Ledger) -> None:
+    archive(ledger, "p/1", "ab")
+    archive(ledger, "p/2", "c")
+    ledger.record_fixity("a", FixityOutcome.OK, "server", "")
+    ledger.record_fixity("a", FixityOutcome.MISSING, "", "it is not there")
+    ledger.record_fixity("c", FixityOutcome.DAMAGED, "server", "sha256 differs")
+    ledger.record_fixity("c", FixityOutcome.OK, "server", "")
+    ledger.record_fixity("gone", FixityOutcome.DAMAGED, "server", "of a data set that was forgotten")
+
+    assert [(pid, found.archive_id, found.detail) for pid, found in ledger.damaged_datablocks()] == [
+        ("p/1", "a", "it is not there")
+    ]
+    summary = ledger.fixity_summary(timedelta(days=1), not_below="p")
+    assert (summary.datablocks, summary.packed_bytes, summary.oldest_read) == (0, 0, None)
+    summary = ledger.fixity_summary(timedelta(days=1))
+    assert (summary.datablocks, summary.packed_bytes, summary.damaged, summary.overdue) == (3, 6, 1, 1)
+
+
 def test_recording_a_datablock_again_keeps_when_it_was_checked(ledger: Ledger) -> None:
     archive(ledger, "p/1", "ab")
     ledger.record_fixity("a", FixityOutcome.OK, "server", "")

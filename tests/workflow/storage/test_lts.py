@@ -71,6 +71,16 @@ def _read(storage: LongTermStorage, path: str = PATH) -> bytes:
 # ------------------------------------------------------------------------------------------------ the contract
 
 
+def test_how_much_of_a_file_is_at_hand_is_told(storage: LongTermStorage) -> None:
+    _write(storage, bytes(range(256)) * 5000)
+
+    at_hand = storage.bytes_at_hand(PATH)
+
+    assert at_hand is not None
+    assert at_hand >= 1_280_000
+    assert storage.bytes_at_hand("other") is None
+
+
 @pytest.mark.parametrize("content", [b"", b"x", bytes(range(256)) * 5000])
 def test_a_committed_file_is_read_back_as_it_was_written(storage: LongTermStorage, content: bytes) -> None:
     _write(storage, content)

@@ -23,11 +23,11 @@ from archiver.workflow.errors import (
 )
 from archiver.workflow.ledger.records import UploadState
 from archiver.workflow.monitor import Monitor
-from archiver.workflow.names import dataset_prefix
+from archiver.workflow.names import SMOKE_PREFIX, dataset_prefix
 from archiver.workflow.smoke_comparison import Comparison, DifferenceError
 from archiver.workflow.smoke_files import SmokeFile, SmokeFiles
 from archiver.workflow.smoke_share import SMOKE_FOLDER, make_smoke_share, remove_smoke_share
-from archiver.workflow.smoke_test import SMOKE_PREFIX, SmokeTest, SmokeTestError, create_dataset
+from archiver.workflow.smoke_test import SmokeTest, SmokeTestError, create_dataset
 from archiver.workflow.storage.lts import ShareAddress
 from support.facility import Facility
 

@@ -5,7 +5,7 @@ Functions to be run in a child process (`archiver.workflow.isolation`), as all t
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -100,7 +100,9 @@ def opened(share: LongTermStorage, path: str) -> Iterator[Reader]:
         yield reader
 
 
-def chunks(reader: Reader, start: int = 0, length: int | None = None, chunk: int = _CHUNK) -> Iterator[memoryview]:
+def chunks(
+    reader: Reader, start: int = 0, length: int | None = None, chunk: int = _CHUNK
+) -> Generator[memoryview, None, None]:
     """`length` bytes from `start` (to the end without it), read one chunk ahead; fewer only where the file ends.
 
     Each chunk is valid until the next is asked for.

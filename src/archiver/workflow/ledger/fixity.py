@@ -1,14 +1,19 @@
 """Checks of datablocks on the share, and which is due."""
 
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, Subquery, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.workflow.ledger.database import Database, clock, fields
 from archiver.workflow.ledger.datasets import datablock_record
-from archiver.workflow.ledger.records import DatablockRecord, FixityOutcome, FixityRecord
+from archiver.workflow.ledger.records import DatablockRecord, FixityOutcome, FixityRecord, FixitySummary
 from archiver.workflow.ledger.tables import datablocks, datasets, fixity_checks
+
+_DAMAGE = tuple(outcome for outcome in FixityOutcome if outcome.is_damage)
+_READ = (FixityOutcome.OK, FixityOutcome.DAMAGED)
+"""Outcomes for which all bytes were read."""
 
 
 def _record(row: Row[Any]) -> FixityRecord:
@@ -52,17 +57,74 @@ class Fixity(Database):
             row = connection.execute(newest).one_or_none()
         return None if row is None else _record(row)
 
-    def oldest_checked(self, limit: int) -> list[DatablockRecord]:
+    def oldest_checked(self, limit: int, *, not_below: str = "") -> list[DatablockRecord]:
         """Up to `limit` datablocks of archived data sets: those never checked first, then the longest ago.
 
-        A check of any outcome counts, else stubs, always skipped, would keep the others from their turn.
+        A check of any outcome counts, else stubs, always skipped, would keep the others from their turn. Data sets
+        whose pids begin with `not_below` and a slash are left out.
         """
         due = (
             select(datablocks)
             .join(datasets, datasets.c.pid == datablocks.c.pid)
-            .where(datasets.c.archived_at.is_not(None))
+            .where(datasets.c.archived_at.is_not(None), ~datablocks.c.pid.startswith(f"{not_below}/", autoescape=True))
             .order_by(datablocks.c.checked_at.asc().nulls_first(), datablocks.c.archive_id)
             .limit(limit)
         )
         with self._transaction() as connection:
             return [datablock_record(row) for row in connection.execute(due)]
+
+    def damaged_datablocks(self) -> list[tuple[str, FixityRecord]]:
+        """Datablocks whose newest check found damage, each with the pid of its data set; by pid and archive id."""
+        newest = _newest_checks()
+        damaged = (
+            select(datablocks.c.pid, newest)
+            .join(newest, newest.c.archive_id == datablocks.c.archive_id)
+            .where(newest.c.outcome.in_(_DAMAGE))
+            .order_by(datablocks.c.pid, datablocks.c.archive_id)
+        )
+        found = []
+        with self._transaction() as connection:
+            for row in connection.execute(damaged):
+                values = fields(row)
+                del values["id"]
+                pid = values.pop("pid")
+                found.append((pid, FixityRecord(**{**values, "outcome": FixityOutcome(values["outcome"])})))
+        return found
+
+    def fixity_summary(self, period: timedelta, *, not_below: str = "") -> FixitySummary:
+        """How well the datablocks of archived data sets are looked after, each to be read once in `period`.
+
+        Data sets whose pids begin with `not_below` and a slash are left out.
+        """
+        newest = _newest_checks()
+        read = (
+            select(fixity_checks.c.archive_id, func.max(fixity_checks.c.checked_at).label("read_at"))
+            .where(fixity_checks.c.outcome.in_(_READ))
+            .group_by(fixity_checks.c.archive_id)
+            .subquery()
+        )
+        read_at = func.greatest(datablocks.c.verified_at, read.c.read_at)  # which ignores NULL
+        summary = (
+            select(
+                func.count(),
+                func.coalesce(func.sum(datablocks.c.packed_size), 0),
+                func.count().filter(or_(read_at.is_(None), read_at < clock - literal(period))),
+                func.count().filter(newest.c.outcome.in_(_DAMAGE)),
+                func.count().filter(newest.c.outcome == FixityOutcome.SKIPPED),
+                func.min(read_at),
+            )
+            .select_from(datablocks)
+            .join(datasets, datasets.c.pid == datablocks.c.pid)
+            .outerjoin(newest, newest.c.archive_id == datablocks.c.archive_id)
+            .outerjoin(read, read.c.archive_id == datablocks.c.archive_id)
+            .where(datasets.c.archived_at.is_not(None), ~datablocks.c.pid.startswith(f"{not_below}/", autoescape=True))
+        )
+        with self._transaction() as connection:
+            count, packed, overdue, damaged, on_tape, oldest = connection.execute(summary).one()
+        return FixitySummary(count, int(packed), overdue, damaged, on_tape, oldest)
+
+
+def _newest_checks() -> Subquery:
+    """The newest check of each datablock."""
+    newest = select(func.max(fixity_checks.c.id)).group_by(fixity_checks.c.archive_id)
+    return select(fixity_checks).where(fixity_checks.c.id.in_(newest)).subquery()

@@ -47,6 +47,11 @@ class FixityOutcome(StrEnum):
     SKIPPED = "skipped"
     """Not read, because that would have recalled it from tape."""
 
+    @property
+    def is_damage(self) -> bool:
+        """Whether somebody must look at the datablock."""
+        return self in (FixityOutcome.DAMAGED, FixityOutcome.MISSING, FixityOutcome.UNREADABLE)
+
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
@@ -171,6 +176,22 @@ class FixityRecord:
     proof: str
     detail: str
     checked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FixitySummary:
+    """How well the archive is looked after, over all its datablocks."""
+
+    datablocks: int
+    packed_bytes: int
+    overdue: int
+    """Datablocks whose bytes were not read within the period, neither by an audit nor when they were archived."""
+    damaged: int
+    """Datablocks whose newest check found them damaged, missing or unreadable."""
+    on_tape: int
+    """Datablocks that their newest check skipped, for they are stubs."""
+    oldest_read: datetime | None
+    """When the datablock that was read the longest ago was read; those never read do not count."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,14 @@ class Retrievals(Database):
             row = connection.execute(select(retrievals).where(retrievals.c.archive_id == archive_id)).one_or_none()
         return None if row is None else _record(row)
 
+    def retrievals_at_work(self, timeout: timedelta) -> int:
+        """How many copies somebody holds who gave a sign of life less than `timeout` ago."""
+        held = select(func.count()).where(
+            retrievals.c.holder.is_not(None), retrievals.c.heartbeat_at > clock - literal(timeout)
+        )
+        with self._transaction() as connection:
+            return int(connection.execute(held).scalar_one())
+
     def extend_retrieval(self, archive_id: str, expires_at: datetime) -> bool:
         """Keeps a copy that is ready at least until `expires_at`; False when there is none."""
         longer = (

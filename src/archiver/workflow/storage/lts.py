@@ -87,6 +87,9 @@ class LongTermStorage(Protocol):
     def size(self, path: str) -> int | None:
         """Bytes of a file, or None where it does not exist."""
 
+    def bytes_at_hand(self, path: str) -> int | None:
+        """Bytes of a file that can be read without recalling it from tape, about; None where it does not exist."""
+
     def names(self, folder: str) -> list[tuple[str, bool]]:
         """Names in a folder, sorted, each with whether it is a folder; empty where it does not exist."""
 
@@ -298,6 +301,13 @@ class PosixShare:
         try:
             with _explained(f"Looking for {path}", may_be_missing=True):
                 return self._path(path).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def bytes_at_hand(self, path: str) -> int | None:
+        try:
+            with _explained(f"Looking for {path}", may_be_missing=True):
+                return self._path(path).stat().st_blocks * 512
         except FileNotFoundError:
             return None
 
