@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
+from prefect_docker.worker import DockerWorkerJobConfiguration  # type: ignore[import-untyped]
 
 from archiver.config.register import find_configuration_file
 from archiver.config.register_changes import ConfigurationError
@@ -56,11 +60,24 @@ def test_the_templates_of_the_deployments_mount_the_share(name: str) -> None:
         "nfs-lts-share:/tmp/LTS",
         "/mnt/scratch:/storage",
         "archiver-ca:/etc/archiver/ca:ro",
+        "archiver-credentials:/run/archiver:ro",
     ]
     assert defaults["mem_limit"] == "4g"
     assert defaults["container_create_kwargs"] == {"user": "123:456"}
     assert defaults["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
     assert template["job_configuration"]["image"] == "{{ image }}"
+
+
+def test_the_credential_of_prefect_is_in_no_environment_of_a_container() -> None:
+    template = pool_template(PoolType.DOCKER, find_configuration_file("prefect-jobtemplate-prod.json"), _PRODUCTION)
+    job = DockerWorkerJobConfiguration(env=_defaults(template)["env"])
+
+    with temporary_settings({PREFECT_API_AUTH_STRING: "archiver:of-the-worker"}):
+        job.prepare_for_flow_run(FlowRun(flow_id=uuid4(), id=uuid4()))
+
+    assert "PREFECT_API_AUTH_STRING" not in job.env
+    assert "of-the-worker" not in str(job.env)
+    assert job.env["PREFECT_API_AUTH_STRING_FILE"] == "/run/archiver/prefect_api_auth_string"
 
 
 def test_a_name_that_is_not_set_is_told(tmp_path: Path) -> None:
