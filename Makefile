@@ -98,6 +98,9 @@ status: setup ## Run all checks and write STATUS.md, also when one fails (ONLY=a
 
 ##@ Write what is generated
 
+reference: setup ## Write the pages of docs/ that come from the code
+	@$(BIN)/python -m tools.docs
+
 lock: setup ## Write requirements.lock anew from pyproject.toml, keeping the versions that still fit
 	@$(PIP) install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --all-extras \

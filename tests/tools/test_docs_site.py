@@ -118,3 +118,11 @@ def test_links_of_pages_outside_the_documentation_lead_somewhere(name: str) -> N
 
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_tests_that_are_said_to_hold_a_promise_exist() -> None:
+    page = (ROOT / "docs" / "explanation" / "promises.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[\w/.]+)`", page))
+
+    assert len(named) > 10
+    assert {name for name in named if not (ROOT / name).is_file()} == set()
