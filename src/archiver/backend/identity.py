@@ -104,7 +104,8 @@ class IdentityProvider:
         self._settings = settings
         self._clock = clock
         self._keycloak = KeycloakOpenID(
-            server_url=settings.connection_url,
+            # Without the slash, the client would drop a path in it (https://…/keycloak).
+            server_url=f"{settings.connection_url}/",
             realm_name=settings.idp_realm,
             client_id=settings.idp_client_id,
             client_secret_key=settings.idp_client_secret.get_secret_value() or None,
