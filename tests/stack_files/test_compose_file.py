@@ -1,0 +1,238 @@
+"""What docker-compose.yml promises, read by Compose itself with the environment files of both deployments."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+_COMPOSE = Path(sys.executable).with_name("docker-compose")
+_FILES = {"production": (".env",), "development": (".env", ".development.env")}
+_PROFILES = ("authentik", "development", "minio", "monitoring", "tools")
+_WORKERS = {"prefect-archival-worker", "prefect-retrieval-worker"}
+_FROM_OTHERS = {".secrets/s3", ".secrets/scicat", ".secrets/idp"}
+"""Beginnings of secrets that in production others give us."""
+
+# The names operators have in their hands: docker-compose.yml may not do without them.
+_NAMES = re.findall(
+    r"\w+",
+    """
+    HOST ENVIRONMENT CERTIFICATE_FILE CERTIFICATE_KEY_FILE IDP_URL IDP_REALM IDP_AUDIENCE IDP_USERNAME
+    IDP_PASSWORD_FILE IDP_CLIENT_ID IDP_CLIENT_SECRET_FILE OPENEM_BACKEND_IMAGE_NAME OPENEM_IMAGE_TAG
+    ARCHIVER_SCRATCH_FOLDER API_ROOT_PATH S3_REGION S3_ENDPOINT S3_EXTERNAL_ENDPOINT S3_TOTAL_LANDING_SPACE_TB
+    PREFECT_VERSION PREFECT_LOGGING_LEVEL PREFECT_RUNTIME_IMAGE_NAME PREFECT_CONFIG_IMAGE_NAME
+    PREFECT_ARCHIVER_HOST_SCRATCH PREFECT_JOB_TEMPLATE PREFECT_ARCHIVAL_WORKPOOL_NAME PREFECT_RETRIEVAL_WORKPOOL_NAME
+    PREFECT_VARS_FILE AUTH_MIDDLEWARE AUTHENTIK_HOST AUTHENTIK_INSECURE SCICAT_ENDPOINT SCICAT_API_PREFIX
+    SCICAT_USER_FILE SCICAT_PASSWORD_FILE SCICAT_INGESTOR_GROUPS LTS_ROOT_FOLDER PREFECT_WORKER_LTS_VOLUME_NAME
+    LTS_USER_ID LTS_GROUP_ID LTS_FREE_SPACE_PERCENTAGE PREFECT_NETWORK
+    """,
+)
+
+
+def _values(file: str) -> dict[str, str]:
+    lines = (line for line in (ROOT / file).read_text().splitlines() if line and not line.startswith("#"))
+    return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.fixture(scope="module", params=sorted(_FILES))
+def deployment(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def stack(deployment: str) -> dict[str, Any]:
+    """Every service of a deployment, those in profiles included, as Compose understands it."""
+    files = [option for file in _FILES[deployment] for option in ("--env-file", file)]
+    profiles = [option for profile in _PROFILES for option in ("--profile", profile)]
+    # Without the variables of whoever runs the tests.
+    read = subprocess.run(
+        [str(_COMPOSE), *files, *profiles, "config", "--format", "json"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert read.returncode == 0, read.stderr
+    assert "not set" not in read.stderr
+    parsed: dict[str, Any] = json.loads(read.stdout)
+    return parsed
+
+
+def _mounts(service: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for volume in service.get("volumes", ()):
+        yield volume["source"], volume["target"]
+
+
+def test_every_name_of_the_interface_has_a_meaning() -> None:
+    used = set(re.findall(r"\$\{([A-Z0-9_]+)", (ROOT / "docker-compose.yml").read_text()))
+
+    assert set(_NAMES) - used == set()
+    assert used - _values(".env").keys() == set()
+    assert _values(".env").keys() - used - {"COMPOSE_PROFILES"} == set()
+    assert _values(".development.env").keys() - _values(".env").keys() == set()
+
+
+def test_only_the_proxy_publishes_ports(stack: dict[str, Any]) -> None:
+    assert {name for name, service in stack["services"].items() if service.get("ports")} == {"traefik"}
+    assert not any(service.get("network_mode") for service in stack["services"].values())
+
+
+def test_only_workers_hold_the_engines_socket(stack: dict[str, Any]) -> None:
+    holders = {
+        name
+        for name, service in stack["services"].items()
+        if any("docker.sock" in source for source, _ in _mounts(service))
+    }
+
+    assert holders == _WORKERS
+
+
+def test_the_proxy_cannot_reach_the_databases(stack: dict[str, Any]) -> None:
+    assert set(stack["services"]["traefik"]["networks"]) == {"edge"}
+    assert set(stack["services"]["postgres"]["networks"]) == {"inner"}
+
+
+def test_no_secret_is_in_an_environment(stack: dict[str, Any]) -> None:
+    secret = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH_STRING|_KEY$|LEDGER_URL")
+    open_ones = {
+        (name, variable)
+        for name, service in stack["services"].items()
+        for variable in service.get("environment") or {}
+        if secret.search(variable.removesuffix("_FILE")) and not variable.endswith("_FILE")
+    }
+
+    assert open_ones == set()
+
+
+def test_services_have_no_rights_they_do_not_need(stack: dict[str, Any]) -> None:
+    for name, service in stack["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert not service.get("privileged"), name
+    assert stack["services"]["archiver-service-api"]["read_only"]
+    assert stack["services"]["archiver-service-api"]["user"] == "123:123"
+
+
+def test_every_service_starts_again_by_itself_and_says_whether_it_is_well(stack: dict[str, Any]) -> None:
+    waited_for = {
+        name
+        for service in stack["services"].values()
+        for name, dependency in (service.get("depends_on") or {}).items()
+        if dependency["condition"] == "service_completed_successfully"
+    }
+    checked_in_its_image = {"archiver-service-api", "minio"}
+    for name, service in stack["services"].items():
+        if name in waited_for or service.get("profiles") == ["tools"]:
+            continue
+        assert service["restart"] == "unless-stopped", name
+        if name not in checked_in_its_image | {"authentik-proxy", "prometheus"}:
+            assert "healthcheck" in service, name
+
+
+def test_services_wait_for_health_and_not_for_time(stack: dict[str, Any]) -> None:
+    conditions = {
+        dependency["condition"]
+        for service in stack["services"].values()
+        for dependency in (service.get("depends_on") or {}).values()
+    }
+
+    assert conditions == {"service_healthy", "service_completed_successfully"}
+
+
+def test_what_is_mounted_from_the_checkout_is_in_it(stack: dict[str, Any]) -> None:
+    inside = [
+        Path(source)
+        for service in stack["services"].values()
+        for source, _ in _mounts(service)
+        if source.startswith(str(ROOT))
+    ]
+
+    assert inside
+    assert [source for source in inside if not source.exists()] == []
+
+
+def test_every_image_is_pinned_by_a_variable(stack: dict[str, Any]) -> None:
+    for name, service in stack["services"].items():
+        _, _, tag = service["image"].rpartition(":")
+        ours = service["image"].startswith(("ghcr.io/swissopenem/", "scopemarchiver-"))
+        assert ours or re.search(r"\d", tag), name
+    for file in ("runtime.Dockerfile", "deployment/minio/Dockerfile"):
+        assert re.findall(r"^FROM (?!\$\{|builder|runtime)", (ROOT / file).read_text(), re.MULTILINE) == []
+
+
+def test_every_target_that_is_built_is_in_the_dockerfile(stack: dict[str, Any]) -> None:
+    built = {
+        service["build"]["target"] for service in stack["services"].values() if "target" in service.get("build", {})
+    }
+
+    assert built == {"api", "flows", "config"}
+    assert built <= set(re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "runtime.Dockerfile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("file", ["runtime.Dockerfile", "deployment/minio/Dockerfile"])
+def test_images_are_built_by_engines_without_buildkit(file: str) -> None:
+    instructions = [line for line in (ROOT / file).read_text().splitlines() if line and not line.startswith(("#", " "))]
+
+    assert [line for line in instructions if re.search(r"--(mount|chmod|link|start-interval)|<<", line)] == []
+
+
+def test_the_version_of_prefect_is_that_of_the_lock_file() -> None:
+    locked = re.search(r"^prefect==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+
+    assert locked is not None
+    assert _values(".env")["PREFECT_VERSION"].startswith(f"{locked[1]}-python3.")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    (tmp_path / ".env").write_text((ROOT / ".env").read_text())
+    return tmp_path
+
+
+def _make_secrets(checkout: Path, environment: str) -> str:
+    made = subprocess.run(
+        [str(ROOT / "deployment" / "make-secrets.sh"), environment],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return made.stdout
+
+
+def test_every_secret_is_made_or_its_lack_is_told(stack: dict[str, Any], deployment: str, checkout: Path) -> None:
+    told = _make_secrets(checkout, deployment)
+
+    for secret in stack["secrets"].values():
+        file = str(Path(secret["file"]).relative_to(ROOT))
+        if file.startswith(".certs/"):
+            continue
+        made = (checkout / file).is_file()
+        assert made or f"missing  {file}" in told, file
+        if not made:
+            assert deployment == "production"
+            assert any(file.startswith(beginning) for beginning in _FROM_OTHERS), file
+
+
+def test_secrets_are_for_their_owner_alone_and_stay_when_they_are_there(checkout: Path) -> None:
+    (checkout / ".secrets").mkdir()
+    (checkout / ".secrets" / "jobspassword.txt").write_text("of the operator\n")
+
+    _make_secrets(checkout, "development")
+    first = {file.name: file.read_text() for file in (checkout / ".secrets").iterdir()}
+    _make_secrets(checkout, "development")
+
+    assert {file.name: file.read_text() for file in (checkout / ".secrets").iterdir()} == first
+    assert first["jobspassword.txt"] == "of the operator\n"
+    assert {oct(file.stat().st_mode & 0o777) for file in (checkout / ".secrets").iterdir()} == {"0o600"}
+    passwords = [value for name, value in first.items() if "pass" in name and value and name != "jobspassword.txt"]
+    assert len(set(passwords)) == len(passwords)
+    assert first["ledgerpass.txt"].strip() in first["ledgerurl.txt"]
