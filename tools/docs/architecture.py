@@ -13,13 +13,12 @@ _USE_CASES = "archiver.workflow: use cases"
 """Modules directly in the opened part that import its folders."""
 _BASICS = "archiver.workflow: basics"
 """Modules directly in the opened part that its folders can import: they import none of them."""
-_BOX = (184, 58)
+_BOX = (196, 44)
 _GAP = (26, 74)
 _MARGIN = 20
 _STYLE = """
 .box { fill: #eef1fb; stroke: #3f51b5; stroke-width: 1.5 }
 .name { font: 600 14px sans-serif; fill: #1a237e; text-anchor: middle }
-.what { font: 11px sans-serif; fill: #37474f; text-anchor: middle }
 .arrow { fill: none; stroke: #78909c; stroke-width: 1.2 }
 """
 
@@ -29,7 +28,6 @@ class Part:
     """A part of the package."""
 
     name: str
-    modules: int
     imports: frozenset[str]
     """Names of other parts that it imports."""
 
@@ -66,16 +64,14 @@ def parts(imports: Mapping[str, Iterable[str]]) -> list[Part]:
         stands_on_folders = any(folder_of(each) for each in _reachable(module, imports))
         return _USE_CASES if stands_on_folders else _BASICS
 
-    members: dict[str, int] = {}
     wanted: dict[str, set[str]] = {}
     for module in sorted(imports):
         if module == _PACKAGE:
             continue
         own = part_of(module)
-        members[own] = members.get(own, 0) + 1
         others = {part_of(each) for each in imports[module] if each != _PACKAGE}
         wanted.setdefault(own, set()).update(others - {own})
-    return [Part(name, members[name], frozenset(wanted[name])) for name in sorted(members)]
+    return [Part(name, frozenset(wanted[name])) for name in sorted(wanted)]
 
 
 def direct(found: Iterable[Part]) -> list[tuple[str, str]]:
@@ -138,11 +134,9 @@ def draw(found: list[Part]) -> str:
     for part in found:
         left, top = corner[part.name]
         middle = left + _BOX[0] / 2
-        count = f"{part.modules} module{'' if part.modules == 1 else 's'}"
         shapes += [
             f'<rect class="box" x="{left:g}" y="{top:g}" width="{_BOX[0]}" height="{_BOX[1]}" rx="6"/>',
-            f'<text class="name" x="{middle:g}" y="{top + 26:g}">{html.escape(_label(part.name))}</text>',
-            f'<text class="what" x="{middle:g}" y="{top + 44:g}">{count}</text>',
+            f'<text class="name" x="{middle:g}" y="{top + 27:g}">{html.escape(_label(part.name))}</text>',
         ]
     return "\n".join(
         [

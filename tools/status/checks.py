@@ -32,6 +32,7 @@ class Done:
 
     @property
     def output(self) -> str:
+        """Both streams, one after the other."""
         return self.stdout + self.stderr
 
 

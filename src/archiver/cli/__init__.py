@@ -1,0 +1,1 @@
+"""The `archiver` command of operators."""

@@ -34,6 +34,7 @@ class RegistrationSettings(EnvironmentSettings):
     """What to register where."""
 
     prefect_api_url: str = ""
+    """The server to register with."""
     prefect_vars_file: str = ""
     """TOML file of variables: a path, or the name of a file of this package. None where it is empty."""
     prefect_limits_file: str = "concurrency-limits.toml"
@@ -41,8 +42,11 @@ class RegistrationSettings(EnvironmentSettings):
     prefect_job_template: str = ""
     """JSON file of defaults for the job template of both pools, or a whole template; as above."""
     prefect_workpool_type: PoolType = PoolType.DOCKER
+    """What runs flows: containers, or processes of the machine."""
     prefect_archival_workpool_name: str = "archival-docker-workpool"
+    """Pool for archiving."""
     prefect_retrieval_workpool_name: str = "retrieval-docker-workpool"
+    """Pool for retrieving."""
 
 
 @dataclass(frozen=True)

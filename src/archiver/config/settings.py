@@ -57,20 +57,28 @@ class ServiceSettings(EnvironmentSettings):
     """What kind of deployment this is."""
 
     environment: Environment = Environment.PRODUCTION
+    """Anything but development refuses empty and well-known secrets."""
     host: str = "localhost"
+    """Public host name."""
 
 
 class ObjectStoreSettings(EnvironmentSettings):
     """The S3 storage that holds the landing zone and the retrieval bucket."""
 
     s3_endpoint: Url = ""
+    """Address inside; https where it names no scheme."""
     s3_external_endpoint: Url = ""
     """Address that presigned URLs carry; the inner one where it is empty."""
     s3_region: str = "eu-west-1"
+    """Region that requests are signed for."""
     s3_user: SecretStr = SecretStr("")
+    """Access key."""
     s3_password: SecretStr = SecretStr("")
+    """Secret key."""
     s3_landingzone_bucket: str = "landingzone"
+    """Where uploads land."""
     s3_retrieval_bucket: str = "retrieval"
+    """Where retrieved copies lie."""
     s3_url_expiration_days: int = Field(7, ge=1, le=7)
     """Lifetime of retrieval links and of the retrieved copies. SigV4 allows 7 days at most."""
     s3_ca_file: Path | None = None
@@ -83,6 +91,7 @@ class ObjectStoreSettings(EnvironmentSettings):
 
     @property
     def retrieval_lifetime(self) -> timedelta:
+        """How long retrieval links and retrieved copies live."""
         return timedelta(days=self.s3_url_expiration_days)
 
 
@@ -100,7 +109,9 @@ class LandingZoneSettings(EnvironmentSettings):
     upload_expiration_hours: int = Field(14 * 24, ge=1)
     """Idle time after which an open upload loses its reservation, hours."""
     upload_mode: UploadMode = UploadMode.AUTO
+    """Whether upload URLs point to the landing storage or to the API's upload edge."""
     upload_edge_key: SecretStr = SecretStr("")
+    """Signs the URLs of the upload edge."""
     upload_edge_url: Url = ""
     """Public base URL of the API as clients reach it; https://HOST + API_ROOT_PATH where it is empty."""
 
@@ -114,17 +125,23 @@ class CatalogueSettings(EnvironmentSettings):
     """SciCat."""
 
     scicat_endpoint: Url = ""
+    """Base URL; https where it names no scheme."""
     scicat_api_prefix: str = "/api/v3"
+    """API version in which data sets and datablocks are read and written."""
     scicat_jobs_api_prefix: str = "/api/v4"
     """API version in which jobs are read and written: /api/v4 or /api/v3."""
     scicat_user: SecretStr = SecretStr("")
+    """Functional account."""
     scicat_password: SecretStr = SecretStr("")
+    """Its password."""
     scicat_timeout_s: float = Field(20, gt=0, lt=30)
     """Read timeout; SciCat's own calls hang 30 s when its database is away."""
     scicat_retry_s: float = Field(120, ge=0)
     """How long a call is tried again before it counts as failed."""
     scicat_ca_file: Path | None = None
+    """CA bundle for a private CA."""
     storage_location: str = "ETHZ"
+    """Site that `storageLocation` of an archived data set names."""
 
 
 class IdentitySettings(EnvironmentSettings):
@@ -135,14 +152,23 @@ class IdentitySettings(EnvironmentSettings):
     idp_internal_url: Url = ""
     """Base URL to fetch keys and tokens from, where it differs from the public one."""
     idp_realm: str = "facility"
+    """Realm of Keycloak."""
     idp_audience: str = "account"
+    """`aud` that tokens must have."""
     idp_algorithm: Literal["RS256", "RS384", "RS512", "ES256", "ES384", "PS256"] = "RS256"
+    """Algorithm that tokens must be signed with."""
     idp_username: str = "archiver-service"
+    """Service account whose token /token hands out."""
     idp_password: SecretStr = SecretStr("")
+    """Its password."""
     idp_client_id: str = "archiver-service-api"
+    """Client that tokens are asked with."""
     idp_client_secret: SecretStr = SecretStr("")
+    """Of a confidential client; clients in the field need a public one."""
     idp_timeout_s: float = Field(5, gt=0)
+    """Of each call, seconds."""
     idp_ca_file: Path | None = None
+    """CA bundle for a private CA."""
     scicat_ingestor_groups: Groups = ()
     """SciCat groups that may ask for /token; any one suffices."""
     operator_groups: Groups = ()
@@ -165,22 +191,32 @@ class ApiSettings(EnvironmentSettings):
     """The HTTP front door itself."""
 
     uvicorn_host: str = "0.0.0.0"  # noqa: S104  # nosec B104  # inside a container; the proxy alone is published
+    """Address to listen at."""
     uvicorn_port: int = 8000
+    """Port to listen at."""
     uvicorn_log_level: str = "info"
+    """Least level that is logged."""
     api_root_path: str = "/archiver/api/v1"
+    """Public prefix of the API, which the proxy may have removed."""
     job_endpoint_username: SecretStr = SecretStr("")
+    """Name that SciCat's URL action sends."""
     job_endpoint_password: SecretStr = SecretStr("")
+    """Password that SciCat's URL action sends."""
     cors_origins: Groups = ("http://localhost:5173",)
+    """Pages of which origins may call the API from a browser."""
 
 
 class QueueSettings(EnvironmentSettings):
     """The Prefect server that queues and runs flows."""
 
     prefect_api_url: str = "http://127.0.0.1:4200/api"
+    """The server's API."""
     prefect_api_auth_string: SecretStr = SecretStr("")
+    """user:password of the server."""
     prefect_ui_url: str = ""
     """Public address of the Prefect UI, for links."""
     prefect_timeout_s: float = Field(15, gt=0)
+    """Of each call, seconds."""
 
 
 class LedgerSettings(EnvironmentSettings):
@@ -194,6 +230,7 @@ class LtsSettings(EnvironmentSettings):
     """The long-term storage share."""
 
     lts_root_folder: Path = Path("/tmp/LTS")  # noqa: S108  # nosec B108  # mount point of the older deployments
+    """Where the share is mounted."""
     lts_free_space_percentage: float = Field(1, ge=0, lt=100)
     """Share of the LTS that must stay free after writing, percent."""
     lts_free_space_timeout_s: float = Field(6 * 3600, ge=0)
@@ -251,6 +288,7 @@ class FixitySettings(EnvironmentSettings):
 
     @property
     def period(self) -> timedelta:
+        """Within which every datablock is to be read once."""
         return timedelta(days=self.fixity_period_days)
 
 
@@ -258,6 +296,7 @@ class ReconciliationSettings(EnvironmentSettings):
     """The reconciliation service."""
 
     reconciliation_interval_s: float = Field(60, gt=0)
+    """Pause between two passes, seconds."""
     reconciliation_max_attempts: int = Field(3, ge=1)
     """Runs of one job, the first included."""
     reconciliation_dead_run_s: float = Field(180, ge=60)

@@ -87,6 +87,7 @@ class EnvironmentSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment as this service reads it; no other source."""
         return init_settings, _Environment(settings_cls)
 
     @classmethod

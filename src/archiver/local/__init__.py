@@ -1,0 +1,1 @@
+"""The whole service on one machine: launcher, servers, simulators and the demo."""

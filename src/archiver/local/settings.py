@@ -38,12 +38,19 @@ class LocalSettings(EnvironmentSettings):
     archiver_local_folder: Path = Field(default_factory=default_folder)
     """Data, logs and credentials of the stack. Parts find nothing of it elsewhere."""
     archiver_local_ports: PortChoice = PortChoice.FIXED
+    """Fixed ports, or any that are free."""
     archiver_local_api_port: int = Field(8000, ge=1024, le=65535)
+    """Of the API."""
     archiver_local_prefect_port: int = Field(4200, ge=1024, le=65535)
+    """Of the Prefect server."""
     archiver_local_scicat_port: int = Field(3000, ge=1024, le=65535)
+    """Of the simulator of SciCat."""
     archiver_local_identity_port: int = Field(8180, ge=1024, le=65535)
+    """Of the simulator of Keycloak."""
     archiver_local_s3_port: int = Field(8333, ge=1024, le=65535)
+    """Of the S3 server."""
     archiver_local_postgres_port: int = Field(5433, ge=1024, le=65535)
+    """Of PostgreSQL."""
 
     archiver_local_flows_file: Path | None = None
     """Deployments to register; the project's prefect.yaml where it is None."""

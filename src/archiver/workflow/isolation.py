@@ -39,7 +39,8 @@ _QUIET_S = 0.2
 class Progress(Protocol):
     """Told how far a call is: `count` bytes more are done."""
 
-    def __call__(self, count: int, /) -> None: ...
+    def __call__(self, count: int, /) -> None:
+        """So many more bytes are done; 0 is a sign of life."""
 
 
 class _ChildProgress:

@@ -47,6 +47,7 @@ class SmokeFiles:
 
     @property
     def total_bytes(self) -> int:
+        """Of all files together."""
         return self.count * self.size
 
     def files(self) -> Iterator[SmokeFile]:

@@ -125,7 +125,8 @@ class _Lines:
 class Clock(Protocol):
     """Seconds that only go forward."""
 
-    def __call__(self) -> float: ...
+    def __call__(self) -> float:
+        """Seconds, from any beginning."""
 
 
 class Stage:

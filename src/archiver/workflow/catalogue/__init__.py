@@ -1,0 +1,1 @@
+"""SciCat: its client, its documents, and what is said to it."""

@@ -18,8 +18,11 @@ Bytes = bytes | bytearray | memoryview
 class Digest(Protocol):
     """What hashlib and xxhash have in common."""
 
-    def update(self, data: Bytes, /) -> None: ...
-    def hexdigest(self) -> str: ...
+    def update(self, data: Bytes, /) -> None:
+        """Take in more bytes."""
+
+    def hexdigest(self) -> str:
+        """The checksum of all bytes so far, lower-case hexadecimal."""
 
 
 def new_digest(algorithm: str) -> Digest:
@@ -92,6 +95,7 @@ class FileDigests:
 
     @property
     def sha256(self) -> str:
+        """Of all bytes so far, lower-case hexadecimal."""
         return self._sha256.hexdigest()
 
     def disagreement(self) -> str:

@@ -44,6 +44,7 @@ class Entry(NamedTuple):
 
     @property
     def is_folder(self) -> bool:
+        """Whether it is a folder."""
         return self.kind is EntryKind.FOLDER
 
 

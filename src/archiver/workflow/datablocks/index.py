@@ -33,6 +33,7 @@ class Member:
 
     @classmethod
     def of(cls, entry: Entry, sha256: str, offset: int, origin: str) -> "Member":
+        """The member that an entry became, with what was found while its bytes passed."""
         return cls(
             entry.path,
             str(entry.kind),
@@ -47,6 +48,7 @@ class Member:
 
     @property
     def is_folder(self) -> bool:
+        """Whether it is a folder."""
         return self.kind == EntryKind.FOLDER
 
 

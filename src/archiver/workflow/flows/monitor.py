@@ -41,15 +41,18 @@ class PrefectMonitor(Monitor):
         self._logger = get_run_logger()
 
     def note(self, message: str) -> None:
+        """Say it in the log of the run."""
         self._logger.info("%s: %s", self.pid, message)
 
     def expect(self, total_bytes: int) -> None:
+        """Begin to show progress towards so many bytes."""
         self._total = total_bytes
         self._began = time.monotonic()
         artifact = create_progress_artifact(0.0, artifact_key(self._doing, self.pid), self._describe())
         self._artifact = cast("UUID", artifact)  # outside of coroutines the call is synchronous
 
     def advance(self, count: int) -> None:
+        """So many more bytes are done."""
         # What is read back is the tar, a little more than its payload.
         self._done = min(self._done + count, self._total)
         if time.monotonic() - self._shown >= PROGRESS_EVERY_S:
@@ -70,6 +73,8 @@ class PrefectMonitor(Monitor):
         return text
 
     def step(self, name: str, work: Callable[[], T], limit: Limit | None = None) -> T:
+        """Do a piece of work as a task of its own, within `limit`."""
+
         def limited() -> T:
             if limit is None:
                 return work()
@@ -82,6 +87,7 @@ class PrefectMonitor(Monitor):
         return result
 
     def datablocks(self, done: Sequence[DatablockTotals]) -> None:
+        """Show the finished datablocks as a table."""
         create_table_artifact(
             [
                 {

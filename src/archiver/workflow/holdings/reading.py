@@ -151,6 +151,7 @@ class Lines:
 
     @property
     def sha256(self) -> str:
+        """Of all that was read so far, lower-case hexadecimal."""
         return self._digest.hexdigest()
 
     def __iter__(self) -> Iterator[str]:

@@ -37,6 +37,7 @@ class Verification:
 
     @property
     def is_good(self) -> bool:
+        """Whether nothing is damaged."""
         return not self.damages
 
 

@@ -110,6 +110,8 @@ class LongTermStorage(Protocol):
 
 
 class WriterContext(Protocol):
+    """A writer that is closed, and its unfinished file removed, when the block ends."""
+
     def __enter__(self) -> Writer: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
@@ -117,6 +119,8 @@ class WriterContext(Protocol):
 
 
 class ReaderContext(Protocol):
+    """A reader that is closed when the block ends."""
+
     def __enter__(self) -> Reader: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
@@ -283,6 +287,7 @@ class PosixShare:
         return self.root / check_file_path(path)
 
     def identity(self) -> uuid.UUID:
+        """UUID in the share's identity file."""
         try:
             with _explained("Reading the share's identity", may_be_missing=True):
                 return uuid.UUID((self.root / IDENTITY_FILE).read_text(encoding="ascii").strip())
@@ -293,11 +298,13 @@ class PosixShare:
             ) from error
 
     def free_bytes(self) -> tuple[int, int]:
+        """Free and total bytes, as `statvfs` says."""
         with _explained("Asking the long-term storage for its free space"):
             numbers = os.statvfs(self.root)
         return numbers.f_bavail * numbers.f_frsize, numbers.f_blocks * numbers.f_frsize
 
     def size(self, path: str) -> int | None:
+        """Length of a file, bytes; None where there is none."""
         try:
             with _explained(f"Looking for {path}", may_be_missing=True):
                 return self._path(path).stat().st_size
@@ -305,6 +312,7 @@ class PosixShare:
             return None
 
     def bytes_at_hand(self, path: str) -> int | None:
+        """Bytes in blocks on the disk: fewer than its size for a stub on tape, or a sparse file."""
         try:
             with _explained(f"Looking for {path}", may_be_missing=True):
                 return self._path(path).stat().st_blocks * 512
@@ -312,6 +320,7 @@ class PosixShare:
             return None
 
     def names(self, folder: str) -> list[tuple[str, bool]]:
+        """Names in a folder and whether each is a folder, sorted; nothing where there is none."""
         try:
             with _explained(f"Listing {folder}", may_be_missing=True), os.scandir(self._path(folder)) as found:
                 return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in found)
@@ -319,6 +328,7 @@ class PosixShare:
             return []
 
     def read_small(self, path: str) -> bytes | None:
+        """A whole file; None where there is none."""
         try:
             with _explained(f"Reading {path}", may_be_missing=True):
                 return self._path(path).read_bytes()
@@ -326,13 +336,16 @@ class PosixShare:
             return None
 
     def create(self, path: str, attempt: str) -> _PosixWriter:
+        """A writer of `path` under a name of this attempt's own until it is committed."""
         final = self._path(path)
         return _PosixWriter(self.root, final, final.with_name(f"{final.name}{TEMPORARY_MARK}{attempt}"))
 
     def open(self, path: str) -> _PosixReader:
+        """A reader of `path`."""
         return _PosixReader(self._path(path))
 
     def remove_unsealed(self, path: str) -> bool:
+        """Remove a file that is not published; whether it is gone."""
         target = self._path(path)
         with _explained(f"Removing {path}"):
             if not target.exists():
@@ -344,6 +357,7 @@ class PosixShare:
             return True
 
     def seal(self, path: str) -> None:
+        """Make a file read-only."""
         with _explained(f"Sealing {path}"):
             self._path(path).chmod(_SEALED_MODE)
 
