@@ -8,6 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ACTIONLINT_VERSION := v1.7.12
 ACTIONLINT := build/tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
 export FOLDER VERSION TAG ONLY
+export MINIO_BINARY = $(MINIO)
 
 .DEFAULT_GOAL := help
 # Every target that help shows is a command, not a file.
@@ -59,6 +60,9 @@ test: setup ## Run the tests (those of faults apart: make faults)
 
 faults: setup ## Strike runs where it tells most (ARCHIVER_ALL_FAULT_POINTS=1: at every call)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/faults $(OPTIONS)
+
+bench: setup ## Measure beside rclone and tar (BENCH=--small, --help shows more; MINIO=its program)
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH)
 
 lint: setup ## Check style
 	@$(BIN)/ruff check .
