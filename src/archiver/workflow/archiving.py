@@ -366,7 +366,7 @@ class _Run:
             else:
                 self._claim_holds()
                 self.child.call(take_turn, None, tools.share, self.pid, self.attempt, from_scratch=True)
-                inventory.add_listed(tools.catalogue.orig_files(self.pid))
+                inventory.add_listed(tools.catalogue.each_orig_file(self.pid))
                 plan.comparison = inventory.compare()
                 settings = PlanSettings(tools.settings.target_bytes, tools.settings.archiver_datablock_files)
                 with plan.file.open("w", encoding="ascii") as lines:

@@ -8,8 +8,8 @@ import io
 import json
 import tarfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,12 @@ from archiver.workflow.storage.s3_records import Checksum, CompletedPart, Stored
 
 log = structlog.get_logger(__name__)
 
-SMALL_OBJECT = 8 * MEBIBYTE
+SMALL_OBJECT = 4 * MEBIBYTE
 """Up to here an object is fetched whole, with its checksum, in one request."""
+_BATCH = 1 * MEBIBYTE
+"""Content of neighbouring small objects that one thread fetches, one after another."""
+_BATCH_ENTRIES = 128
+_SIGN_OF_LIFE_S = 5.0
 RANGE = 16 * MEBIBYTE
 READ_CHUNK = 8 * MEBIBYTE
 PROOF_READ_BACK = "read back by the client that wrote it, its page cache dropped before"
@@ -118,49 +122,117 @@ class SurveyOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class _Batch:
+    """Neighbours in the tar, each small enough to be fetched whole."""
+
+    entries: Sequence[Entry]
+    length: int
+    """Their content in the tar, padding included, bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Piece:
-    """A stretch of one object, fetched by one request."""
+    """A stretch of one large object, fetched by one request."""
 
     entry: Entry
     start: int
     length: int
 
-    @property
-    def whole(self) -> bool:
-        return self.start == 0 and self.length == self.entry.size and self.length <= SMALL_OBJECT
 
-
-def _pieces(entries: Iterable[Entry]) -> Iterator[_Piece]:
+def _stretches(entries: Iterable[Entry]) -> Iterator[_Batch | _Piece]:
+    """What is fetched as one, in order."""
+    batch: list[Entry] = []
+    length = 0
     for entry in entries:
-        if entry.is_folder or entry.size <= SMALL_OBJECT:
-            yield _Piece(entry, 0, entry.size)
+        if not entry.is_folder and entry.size > SMALL_OBJECT:
+            if batch:
+                yield _Batch(batch, length)
+                batch, length = [], 0
+            for start in range(0, entry.size, RANGE):
+                yield _Piece(entry, start, min(RANGE, entry.size - start))
             continue
-        for start in range(0, entry.size, RANGE):
-            yield _Piece(entry, start, min(RANGE, entry.size - start))
+        occupied = 0 if entry.is_folder else entry.size + len(padding(entry.size))
+        if batch and (length + occupied > _BATCH or len(batch) >= _BATCH_ENTRIES):
+            yield _Batch(batch, length)
+            batch, length = [], 0
+        batch.append(entry)
+        length += occupied
+    if batch:
+        yield _Batch(batch, length)
 
 
 @dataclass(frozen=True, slots=True)
-class _Fetched:
+class _FetchedMember:
+    """A small file or a folder, where it lies in its batch; its bytes have every checksum that is known for it."""
+
+    entry: Entry
+    content: int
+    """Where its content begins in the batch, bytes."""
+    sha256: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class _FetchedBatch:
+    """A stretch of the tar, headers and padding included."""
+
+    data: bytearray
+    members: Sequence[_FetchedMember]
+
+
+@dataclass(frozen=True, slots=True)
+class _FetchedPiece:
+    piece: _Piece
     data: memoryview
     checksum: Checksum | None
     """Known with the first piece of an object."""
 
 
 class _ReadAhead:
-    """Pieces in order, fetched by several threads, holding at most the window's bytes."""
+    """Stretches in order, fetched by several threads, holding at most the window's bytes."""
 
-    def __init__(self, store: ObjectStore, order: PackOrder) -> None:
+    def __init__(self, progress: Progress, store: ObjectStore, order: PackOrder) -> None:
+        self._progress = progress
         self._store = store
         self._order = order
         self._buffers: deque[bytearray] = deque()
+        self._arrived = 0
+        """Objects of batches so far: a sign of life, for all who write it only ever change it."""
+        self._ended = False
 
-    def _fetch(self, piece: _Piece, buffer: bytearray | None) -> _Fetched:
+    def _fetch_batch(self, batch: _Batch) -> _FetchedBatch:
+        """The batch as it stands in the tar: each object is received where it belongs.
+
+        Raises:
+            WrongChecksumError: a file does not have a checksum that is known for it.
+        """
+        headers = [member_header(entry) for entry in batch.entries]
+        data = bytearray(batch.length + sum(map(len, headers)))  # zero bytes, as padding must be
+        members = []
+        offset = 0
+        with memoryview(data) as view:
+            for entry, header in zip(batch.entries, headers, strict=True):
+                if self._ended:
+                    break  # nobody waits for this batch any more
+                view[offset : offset + len(header)] = header
+                offset += len(header)
+                if entry.is_folder:
+                    members.append(_FetchedMember(entry, offset, "", ""))
+                    continue
+                with view[offset : offset + entry.size] as content:
+                    key = self._order.prefix + entry.path
+                    checksum = self._store.read_whole_into(self._order.bucket, key, entry.etag, content)
+                    digests = _digests_for(entry, checksum)
+                    for digest in digests.all():
+                        digest.update(content)
+                _check(entry, digests)
+                members.append(_FetchedMember(entry, offset, digests.sha256, digests.origin))
+                offset += entry.size + len(padding(entry.size))
+                self._arrived += 1
+        return _FetchedBatch(data, members)
+
+    def _fetch_piece(self, piece: _Piece, buffer: bytearray) -> _FetchedPiece:
         entry, key = piece.entry, self._order.prefix + piece.entry.path
-        if entry.is_folder:
-            return _Fetched(memoryview(b""), None)
-        if buffer is None:
-            data, checksum = self._store.read_small(self._order.bucket, key, entry.etag)
-            return _Fetched(memoryview(data), checksum)
         checksum = None
         if piece.start == 0:
             head = self._store.head(self._order.bucket, key)
@@ -169,19 +241,14 @@ class _ReadAhead:
             checksum = head.checksum
         view = memoryview(buffer)[: piece.length]
         self._store.read_range_into(self._order.bucket, key, entry.etag, piece.start, view)
-        return _Fetched(view, checksum)
+        return _FetchedPiece(piece, view, checksum)
 
-    def _borrow(self, piece: _Piece) -> bytearray | None:
-        if piece.entry.is_folder or piece.whole:
-            return None
-        return self._buffers.popleft() if self._buffers else bytearray(RANGE)
-
-    def __call__(self, entries: Iterable[Entry]) -> Iterator[tuple[_Piece, _Fetched]]:
-        """The pieces' bytes; each is valid until the next one is asked for."""
-        waiting: deque[tuple[_Piece, bytearray | None, Future[_Fetched]]] = deque()
+    def __call__(self, entries: Iterable[Entry]) -> Iterator[_FetchedBatch | _FetchedPiece]:
+        """The stretches' bytes; each is valid until the next one is asked for."""
+        waiting: deque[tuple[int, bytearray | None, Future[_FetchedBatch | _FetchedPiece]]] = deque()
         held = 0
-        pieces = _pieces(entries)
-        upcoming = next(pieces, None)
+        stretches = _stretches(entries)
+        upcoming = next(stretches, None)
         with ThreadPoolExecutor(self._order.workers, "read-ahead") as pool:
             try:
                 while upcoming is not None or waiting:
@@ -189,21 +256,39 @@ class _ReadAhead:
                         not waiting
                         or (
                             held + upcoming.length <= self._order.window_bytes
-                            and len(waiting) < 16 * self._order.workers
+                            and len(waiting) < 2 * self._order.workers
                         )
                     ):
-                        buffer = self._borrow(upcoming)
-                        waiting.append((upcoming, buffer, pool.submit(self._fetch, upcoming, buffer)))
+                        buffer, future = self._begin(pool, upcoming)
+                        waiting.append((upcoming.length, buffer, future))
                         held += upcoming.length
-                        upcoming = next(pieces, None)
-                    piece, buffer, future = waiting.popleft()
-                    yield piece, future.result()
-                    held -= piece.length
+                        upcoming = next(stretches, None)
+                    length, buffer, future = waiting.popleft()
+                    yield self._result(future)
+                    held -= length
                     if buffer is not None:
                         self._buffers.append(buffer)
             finally:
+                self._ended = True
                 for _, _, future in waiting:
                     future.cancel()
+
+    def _result(self, future: Future[_FetchedBatch | _FetchedPiece]) -> _FetchedBatch | _FetchedPiece:
+        """Waited for as long as it takes; objects that arrive meanwhile count as progress, though it is slow."""
+        seen = self._arrived
+        while not wait([future], _SIGN_OF_LIFE_S).done:
+            if seen != self._arrived:
+                seen = self._arrived
+                self._progress(0)
+        return future.result()
+
+    def _begin(
+        self, pool: ThreadPoolExecutor, stretch: _Batch | _Piece
+    ) -> tuple[bytearray | None, Future[_FetchedBatch | _FetchedPiece]]:
+        if isinstance(stretch, _Batch):
+            return None, pool.submit(self._fetch_batch, stretch)
+        buffer = self._buffers.popleft() if self._buffers else bytearray(RANGE)
+        return buffer, pool.submit(self._fetch_piece, stretch, buffer)
 
 
 # ---------------------------------------------------------------------------------------------- packing
@@ -275,6 +360,20 @@ def _digests_for(entry: Entry, checksum: Checksum | None) -> FileDigests:
     return FileDigests(checksum.sha256_base64, checksum.part_sizes, entry.checksum)
 
 
+def _check(entry: Entry, digests: FileDigests) -> None:
+    """All bytes of the file have passed: they have every checksum that is known for it.
+
+    Raises:
+        WrongChecksumError: they have not.
+    """
+    wrong = digests.disagreement()
+    if wrong:
+        raise WrongChecksumError(
+            f"The bytes in the landing zone do not have {wrong}. Upload the file again, then archive again. File:",
+            [entry.path],
+        )
+
+
 @contextmanager
 def _changes_named() -> Iterator[None]:
     try:
@@ -319,9 +418,13 @@ def pack_datablock(progress: Progress, order: PackOrder) -> DatablockTotals:
         hashers = stack.enter_context(ThreadPoolExecutor(4, "hashing"))
         tar_writer = stack.enter_context(share.create(order.archive_id, order.attempt))
         index_writer = stack.enter_context(share.create(order.index_path, order.attempt))
-        totals = _pack(
-            progress, order, _ReadAhead(store, order), _TarStream(tar_writer, hashers), _IndexStream(index_writer)
-        )
+        packing = _Packing(progress, _TarStream(tar_writer, hashers), _IndexStream(index_writer))
+        for fetched in _ReadAhead(progress, store, order)(_planned(order)):
+            if isinstance(fetched, _FetchedBatch):
+                packing.add_batch(fetched)
+            else:
+                packing.add_piece(fetched)
+        totals = packing.end(order)
         tar_writer.flush_to_medium()
         check_turn(order.share, order.turn_path, order.attempt)
         tar_writer.commit()
@@ -330,53 +433,68 @@ def pack_datablock(progress: Progress, order: PackOrder) -> DatablockTotals:
     return totals
 
 
-def _pack(
-    progress: Progress, order: PackOrder, fetched: _ReadAhead, tar: _TarStream, index: _IndexStream
-) -> DatablockTotals:
-    files = folders = size = unproven = content_offset = 0
-    digests = FileDigests()
-    for piece, content in fetched(_planned(order)):
-        entry = piece.entry
-        if piece.start == 0:
-            tar.write(member_header(entry))
-            content_offset = tar.offset
-            digests = _digests_for(entry, content.checksum)
-        if content.data:
-            tar.write(content.data, digests.all())
-        progress(piece.length)
-        if piece.start + piece.length < entry.size:
-            continue
-        tar.write(padding(entry.size))
+class _Packing:
+    """One datablock on its way: what came so far, in the tar and in its index."""
+
+    def __init__(self, progress: Progress, tar: _TarStream, index: _IndexStream) -> None:
+        self._progress = progress
+        self._tar = tar
+        self._index = index
+        self._files = self._folders = self._size = self._unproven = 0
+        self._digests = FileDigests()
+        self._content_offset = 0
+        """Both of the large file that is passing."""
+
+    def add_batch(self, fetched: _FetchedBatch) -> None:
+        """Small files and folders, checked already."""
+        start = self._tar.offset
+        self._tar.write(fetched.data)
+        for member in fetched.members:
+            self._add(member.entry, member.sha256, start + member.content, member.origin)
+        self._progress(sum(member.entry.size for member in fetched.members))
+
+    def add_piece(self, fetched: _FetchedPiece) -> None:
+        """The next bytes of a large file."""
+        entry, start = fetched.piece.entry, fetched.piece.start
+        if start == 0:
+            self._tar.write(member_header(entry))
+            self._content_offset = self._tar.offset
+            self._digests = _digests_for(entry, fetched.checksum)
+        self._tar.write(fetched.data, self._digests.all())
+        self._progress(len(fetched.data))
+        if start + len(fetched.data) == entry.size:
+            self._tar.write(padding(entry.size))
+            _check(entry, self._digests)
+            self._add(entry, self._digests.sha256, self._content_offset, self._digests.origin)
+
+    def _add(self, entry: Entry, sha256: str, content_offset: int, origin: str) -> None:
+        self._index.write(member_line(Member.of(entry, sha256, content_offset, origin)))
         if entry.is_folder:
-            folders += 1
-            index.write(member_line(Member.of(entry, "", content_offset, "")))
-            continue
-        wrong = digests.disagreement()
-        if wrong:
-            raise WrongChecksumError(
-                f"The bytes in the landing zone do not have {wrong}. Upload the file again, then archive again. File:",
-                [entry.path],
-            )
-        files += 1
-        size += entry.size
-        unproven += digests.origin == "unproven"
-        index.write(member_line(Member.of(entry, digests.sha256, content_offset, digests.origin)))
-    tar.write(trailer(tar.offset))
-    tar.flush()
-    totals = DatablockTotals(
-        order.archive_id,
-        order.index,
-        files,
-        folders,
-        size,
-        tar.offset,
-        tar.sha256.hexdigest(),
-        tar.xxh3_128.hexdigest(),
-        unproven,
-    )
-    index.write(totals_line(totals))
-    index.flush()
-    return totals
+            self._folders += 1
+            return
+        self._files += 1
+        self._size += entry.size
+        self._unproven += origin == "unproven"
+
+    def end(self, order: PackOrder) -> DatablockTotals:
+        """The tar and its index are whole."""
+        tar = self._tar
+        tar.write(trailer(tar.offset))
+        tar.flush()
+        totals = DatablockTotals(
+            order.archive_id,
+            order.index,
+            self._files,
+            self._folders,
+            self._size,
+            tar.offset,
+            tar.sha256.hexdigest(),
+            tar.xxh3_128.hexdigest(),
+            self._unproven,
+        )
+        self._index.write(totals_line(totals))
+        self._index.flush()
+        return totals
 
 
 # ---------------------------------------------------------------------------------------------- reading back

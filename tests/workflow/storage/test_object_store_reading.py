@@ -38,6 +38,27 @@ def test_a_small_object_comes_with_its_checksum(store: ObjectStore, bucket: str)
         assert store.read_small(bucket, "small", written.etag) == (data, Checksum(sha256_base64(data)))
 
 
+def test_a_whole_object_is_received_where_it_is_wanted(store: ObjectStore, bucket: str) -> None:
+    for data in (b"", b"x", os.urandom(300_000)):
+        written = store.put(bucket, "whole", data)
+        place = memoryview(bytearray(b"\xff") * (len(data) + 2))
+
+        checksum = store.read_whole_into(bucket, "whole", written.etag, place[1:-1])
+
+        assert place == b"\xff" + data + b"\xff"
+        assert checksum == Checksum(sha256_base64(data))
+
+
+@pytest.mark.parametrize("difference", [-1, 1])
+def test_an_object_that_does_not_fit_exactly_is_an_error(
+    store: ObjectStore, bucket: str, impatient: None, difference: int
+) -> None:
+    written = store.put(bucket, "short", b"0123456789")
+
+    with pytest.raises(ObjectStoreError):
+        store.read_whole_into(bucket, "short", written.etag, memoryview(bytearray(10 + difference)))
+
+
 def test_ranges_are_exactly_what_was_asked_for(store: ObjectStore, bucket: str) -> None:
     data = os.urandom(9 * MIB + 5)
     written = store.put(bucket, "big", data)
@@ -56,6 +77,8 @@ def test_a_replaced_object_is_not_read(store: ObjectStore, bucket: str) -> None:
     store.put(bucket, "x", b"new bytes")
     with pytest.raises(ObjectChangedError, match="'x'"):
         store.read_small(bucket, "x", old.etag)
+    with pytest.raises(ObjectChangedError, match="'x'"):
+        store.read_whole_into(bucket, "x", old.etag, memoryview(bytearray(9)))
     with pytest.raises(ObjectChangedError, match="'x'"):
         read_range(store, bucket, "x", old.etag, 0, 4)
 

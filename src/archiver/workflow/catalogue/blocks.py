@@ -49,27 +49,41 @@ class BlockReader:
         """
         return self._ask(pid, relation, {"fields": _HEADERS})[0]
 
-    def read(self, pid: str, relation: Relation, parse: Callable[[JsonObject], T]) -> list[T]:
-        """What `parse` makes of each block, its entries already compact (see `compact_entry`).
+    def each(self, pid: str, relation: Relation) -> Iterator[JsonObject]:
+        """The blocks one after another, their entries already compact (see `compact_entry`).
+
+        Only the end of the iteration says that these are all of them, and that nobody wrote to them meanwhile.
 
         Raises:
             CatalogueError: blocks were added or removed meanwhile.
             UnknownDatasetError, CatalogueRefusedError: as for `headers`.
         """
-        found: dict[str, T] = {}
-        ids: set[str] = set()
+        listed: set[str] = set()
+        given: set[str] = set()
         for block in self.headers(pid, relation):
-            ids.add(_id(block))
+            listed.add(_id(block))
             if "dataFileList" in block:
                 # An older SciCat that takes no notice of the scope sends everything at once.
-                found[_id(block)] = parse(block)
-        if len(found) < len(ids):
-            found = {_id(block): parse(block) for block in self._groups(pid, relation, len(ids))}
-        if found.keys() != ids:
+                given.add(_id(block))
+                yield block
+        total = len(listed)
+        if len(given) < total:
+            for block in self._groups(pid, relation, total):
+                if _id(block) not in given:
+                    given.add(_id(block))
+                    yield block
+        if given != listed:
             raise CatalogueError(
                 f"The {relation} of {pid} changed while they were read. Try again when nobody writes to them."
             )
-        return list(found.values())
+
+    def read(self, pid: str, relation: Relation, parse: Callable[[JsonObject], T]) -> list[T]:
+        """What `parse` makes of each block.
+
+        Raises:
+            CatalogueError, UnknownDatasetError, CatalogueRefusedError: as for `each`.
+        """
+        return [parse(block) for block in self.each(pid, relation)]
 
     def read_one(self, pid: str, relation: Relation, block_id: str) -> JsonObject | None:
         """One block with its files, by its id; None when the data set has no such block."""

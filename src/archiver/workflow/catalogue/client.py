@@ -163,29 +163,42 @@ class Catalogue:
         """All files the ingestor listed, in SciCat's order; empty when it listed none.
 
         Raises:
+            UnknownDatasetError, CatalogueRefusedError, CatalogueError: as for `each_orig_file`.
+        """
+        return list(self.each_orig_file(pid))
+
+    def each_orig_file(self, pid: str) -> Iterator[OrigFile]:
+        """The files the ingestor listed, in SciCat's order, never more than a few blocks of them in memory.
+
+        Only the end of the iteration says that these are all of them.
+
+        Raises:
             UnknownDatasetError: SciCat does not know the data set.
             CatalogueRefusedError: SciCat shows us fewer files than it holds.
             CatalogueError: the list changed while it was read.
         """
         dataset = self.dataset(pid)
-        blocks = self._blocks.read(pid, "origdatablocks", read_orig_files)
-        files = [file for block in blocks for file in block]
+        blocks = files = 0
+        for block in self._blocks.each(pid, "origdatablocks"):
+            found = read_orig_files(block)
+            blocks += 1
+            files += len(found)
+            yield from found
         held = self._count_origdatablocks(pid)
-        if (not files and dataset.number_of_files > 0) or (held is not None and held > len(blocks)):
+        if (not files and dataset.number_of_files > 0) or (held is not None and held > blocks):
             raise CatalogueRefusedError(
-                f"SciCat shows {len(blocks)} origdatablocks with {len(files)} files of {pid}, "
+                f"SciCat shows {blocks} origdatablocks with {files} files of {pid}, "
                 f"but holds {'more' if held is None else held} and counts {dataset.number_of_files} files. "
                 "Give SCICAT_USER's group the right to read all origdatablocks."
             )
-        if dataset.number_of_files != len(files):
+        if dataset.number_of_files != files:
             # Only told: SciCat itself gets this sum wrong when there are more than 10 or 100 blocks.
             log.warning(
                 "catalogue_count_differs",
                 pid=pid,
                 number_of_files=dataset.number_of_files,
-                files_listed=len(files),
+                files_listed=files,
             )
-        return files
 
     def _count_origdatablocks(self, pid: str) -> int | None:
         """How many there are; None when we may not ask."""

@@ -48,6 +48,7 @@ _TRANSIENT = {
     errno.EHOSTDOWN,
     errno.EHOSTUNREACH,
 }
+_WRITE_OUT_EVERY = 32 * 1024**2
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -174,6 +175,9 @@ class _PosixWriter:
     temporary: Path
     _descriptor: int = -1
     _committed: bool = False
+    _written: int = 0
+    _on_its_way: int = 0
+    """Bytes from the beginning that the kernel was asked to write out."""
 
     def __enter__(self) -> Self:
         with _explained(f"Creating {self.final.name} on the long-term storage"):
@@ -185,7 +189,14 @@ class _PosixWriter:
         with _explained(f"Writing {self.final.name}"):
             view = memoryview(data)
             while view:
-                view = view[os.write(self._descriptor, view) :]
+                count = os.write(self._descriptor, view)
+                view = view[count:]
+                self._written += count
+            if self._written - self._on_its_way >= _WRITE_OUT_EVERY:
+                # Left alone, the kernel would gather gigabytes and write them while the flush at the end waits.
+                length = self._written - self._on_its_way
+                os.posix_fadvise(self._descriptor, self._on_its_way, length, os.POSIX_FADV_DONTNEED)
+                self._on_its_way = self._written
 
     def flush_to_medium(self) -> None:
         with _explained(f"Flushing {self.final.name}"):

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -32,6 +32,7 @@ from archiver.workflow.storage.s3_errors import (
     translated,
     unreachable,
 )
+from archiver.workflow.storage.s3_http import Answer, Body
 from archiver.workflow.storage.s3_listing import pages
 from archiver.workflow.storage.s3_multipart import MultipartUploads, MultipartWriter, read_etag
 from archiver.workflow.storage.s3_records import (
@@ -45,7 +46,7 @@ from archiver.workflow.storage.s3_records import (
     Usage,
 )
 from archiver.workflow.storage.s3_signing import Signer
-from archiver.workflow.storage.s3_transport import Body, RefusedError, Transport, fill, read_all
+from archiver.workflow.storage.s3_transport import RefusedError, Transport, fill, read_all
 
 __all__ = [
     "Checksum",
@@ -197,9 +198,9 @@ class ObjectStore:
     def head(self, bucket: str, key: str) -> ObjectHead | None:
         """The object, or None when S3 says that it does not exist."""
 
-        def read(response: HTTPResponse) -> tuple[int, str, str | None]:
+        def read(response: Answer) -> tuple[int, str, str | None]:
             etag = read_etag(response)
-            return int(response.getheader("content-length") or 0), etag, response.getheader(CHECKSUM_HEADER)
+            return int(response.header("content-length") or 0), etag, response.header(CHECKSUM_HEADER)
 
         doing = f"asking for {key}"
         path = self._signer.path(bucket, key)
@@ -222,15 +223,35 @@ class ObjectStore:
             ObjectChangedError: it is gone or has another ETag.
         """
 
-        def read(response: HTTPResponse) -> tuple[bytes, str, str | None]:
-            found = (response.getheader("etag") or "").strip('"')
-            return read_all(response), found, response.getheader(CHECKSUM_HEADER)
+        def read(response: Answer) -> tuple[bytes, str, str | None]:
+            found = (response.header("etag") or "").strip('"')
+            return read_all(response), found, response.header(CHECKSUM_HEADER)
 
         headers = {"if-match": f'"{etag}"', **ASK_FOR_CHECKSUM}
         data, found, checksum = self._get(bucket, key, headers, 200, read)
         if found != etag:
             raise ObjectChangedError(_CHANGED, [key])
         return data, self._checksums.from_headers(bucket, key, etag, len(data), checksum)
+
+    def read_whole_into(self, bucket: str, key: str, etag: str, buffer: memoryview) -> Checksum | None:
+        """Fills `buffer` (bytes, writable) with the whole object, received in place, in one request.
+
+        The object must be exactly as long. Returns the SHA-256 that S3 keeps of it. After an error the buffer's
+        content is undefined.
+
+        Raises:
+            ObjectChangedError: it is gone or has another ETag.
+        """
+
+        def read(response: Answer) -> tuple[str, str | None]:
+            fill(response, buffer)
+            return (response.header("etag") or "").strip('"'), response.header(CHECKSUM_HEADER)
+
+        headers = {"if-match": f'"{etag}"', **ASK_FOR_CHECKSUM}
+        found, checksum = self._get(bucket, key, headers, 200, read)
+        if found != etag:
+            raise ObjectChangedError(_CHANGED, [key])
+        return self._checksums.from_headers(bucket, key, etag, len(buffer), checksum)
 
     def read_range_into(self, bucket: str, key: str, etag: str, start: int, buffer: memoryview) -> None:
         """Fills `buffer` (bytes, writable) with the object's bytes from `start` on, received in place.
@@ -243,9 +264,9 @@ class ObjectStore:
         if not len(buffer):
             return
 
-        def read(response: HTTPResponse) -> str:
+        def read(response: Answer) -> str:
             fill(response, buffer)
-            return (response.getheader("etag") or "").strip('"')
+            return (response.header("etag") or "").strip('"')
 
         headers = {"if-match": f'"{etag}"', "range": f"bytes={start}-{start + len(buffer) - 1}"}
         if self._get(bucket, key, headers, 206, read) != etag:
@@ -382,7 +403,7 @@ class ObjectStore:
         key: str,
         headers: Mapping[str, str],
         status: int,
-        read: Callable[[HTTPResponse], Result],
+        read: Callable[[Answer], Result],
     ) -> Result:
         doing = f"reading {key}"
         path = self._signer.path(bucket, key)

@@ -4,7 +4,6 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from http.client import HTTPResponse
 from typing import Any
 
 import structlog
@@ -17,8 +16,9 @@ from archiver.workflow.storage.s3_errors import (
     passes,
     refusal,
 )
+from archiver.workflow.storage.s3_http import Answer, Body
 from archiver.workflow.storage.s3_records import Checksum, CompletedPart
-from archiver.workflow.storage.s3_transport import Body, RefusedError, Transport, read_all
+from archiver.workflow.storage.s3_transport import RefusedError, Transport, read_all
 
 log = structlog.get_logger(__name__)
 
@@ -114,9 +114,9 @@ class ChecksumReader:
             marker = listed["NextPartNumberMarker"]
 
     def _asked_part_sizes(self, bucket: str, key: str, etag: str, count: int) -> Iterable[int]:
-        def size(response: HTTPResponse) -> int:
+        def size(response: Answer) -> int:
             read_all(response)
-            return int(response.getheader("content-length") or 0)
+            return int(response.header("content-length") or 0)
 
         doing = f"reading the parts of {key}"
         path = self._transport.signer.path(bucket, key)

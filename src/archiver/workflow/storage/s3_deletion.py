@@ -1,5 +1,6 @@
 """Deleting exactly the objects that were meant, and no newer ones of the same name."""
 
+import hashlib
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,9 +21,33 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 Pages = Callable[[str], Iterator[Sequence[StoredObject]]]
 
 
-def _common_folder(keys: Iterable[str]) -> str:
-    prefix = posixpath.commonprefix(list(keys))
-    return prefix[: prefix.rfind("/") + 1]
+class _Wanted:
+    """What is to be deleted. There may be 400,000 of them, so a name or ETag is kept as a digest of 16 bytes."""
+
+    def __init__(self, objects: Iterable[StoredObject]) -> None:
+        self.folder = ""
+        """What all keys begin with, up to a slash."""
+        self._etags: dict[bytes, bytes] = {}
+        common: str | None = None
+        for entry in objects:
+            self._etags[_digest(entry.key)] = _digest(entry.etag)
+            common = entry.key if common is None else posixpath.commonprefix([common, entry.key])
+        if common is not None:
+            self.folder = common[: common.rfind("/") + 1]
+
+    def __len__(self) -> int:
+        return len(self._etags)
+
+    def names(self, entry: StoredObject) -> bool:
+        """Whether it is one of them, in whatever version."""
+        return _digest(entry.key) in self._etags
+
+    def __contains__(self, entry: StoredObject) -> bool:
+        return self._etags.get(_digest(entry.key)) == _digest(entry.etag)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
 def delete_unchanged(s3: Any, bucket: str, objects: Iterable[StoredObject], pages_of: Pages) -> list[StoredObject]:
@@ -34,18 +59,17 @@ def delete_unchanged(s3: Any, bucket: str, objects: Iterable[StoredObject], page
     Raises:
         ObjectStoreError: objects are still there after several passes.
     """
-    wanted = {entry.key: entry.etag for entry in objects}
+    wanted = _Wanted(objects)
     if not wanted:
         return []
-    prefix = _common_folder(wanted)
+    prefix = wanted.folder
     total = 0
     for _ in range(_PASSES):
         deleted = 0
         others: list[StoredObject] = []
         for page in pages_of(prefix):
-            meant = [entry for entry in page if entry.key in wanted]
-            others += [entry for entry in meant if entry.etag != wanted[entry.key]]
-            doomed = [entry.key for entry in meant if entry.etag == wanted[entry.key]]
+            doomed = [entry.key for entry in page if entry in wanted]
+            others += [entry for entry in page if entry not in wanted and wanted.names(entry)]
             if doomed:
                 _delete(s3, bucket, doomed)
                 deleted += len(doomed)

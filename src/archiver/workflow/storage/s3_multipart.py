@@ -18,8 +18,9 @@ from archiver.workflow.storage.s3_errors import (
     told,
     translated,
 )
+from archiver.workflow.storage.s3_http import Answer, Body
 from archiver.workflow.storage.s3_records import CompletedPart, CompletedUpload, ObjectHead, OpenMultipart
-from archiver.workflow.storage.s3_transport import Body, RefusedError, Transport, read_all
+from archiver.workflow.storage.s3_transport import RefusedError, Transport, read_all
 
 log = structlog.get_logger(__name__)
 
@@ -179,7 +180,7 @@ class MultipartWriter:
             log.warning("upload_not_aborted", bucket=self._bucket, key=self._key, reason=str(failure))
 
 
-def read_etag(response: Any) -> str:
+def read_etag(response: Answer) -> str:
     """The ETag of an answer without payload, without quotes."""
     read_all(response)
-    return str(response.getheader("etag") or "").strip('"')
+    return (response.header("etag") or "").strip('"')

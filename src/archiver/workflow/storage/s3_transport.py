@@ -1,15 +1,15 @@
-"""HTTP to the S3 endpoint for payload: pooled connections that read straight into the caller's buffer.
+"""Signed requests to the S3 endpoint for payload, over pooled connections, tried again where that may help.
 
 boto3 hands payload over in fresh `bytes` (one copy and one allocation for each) and spends over a
 millisecond of CPU on a request; archives of 400,000 files need neither.
 """
 
-import http.client
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -18,10 +18,10 @@ import stamina
 
 from archiver.workflow.errors import ArchiverError
 from archiver.workflow.storage.s3_errors import code_in, passes, refusal, unreachable
+from archiver.workflow.storage.s3_http import Answer, Body, Connection, TruncatedError
 from archiver.workflow.storage.s3_signing import Signer
 
 Result = TypeVar("Result")
-Body = bytes | bytearray | memoryview
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
@@ -30,6 +30,8 @@ RETRY_FOR_S = 180.0
 _LONGEST_IDLE_S = 5.0
 """Servers close idle connections after 5 s or more."""
 _LONGEST_ERROR = 64 * 1024
+_WITH_BODY = {"PUT", "POST"}
+"""Methods whose requests tell the length of their body even where there is none."""
 
 
 class RefusedError(Exception):
@@ -44,16 +46,12 @@ class RefusedError(Exception):
         return refusal(doing, self.status, self.code, self.said)
 
 
-class TruncatedError(http.client.HTTPException):
-    """An answer ended before its announced length."""
-
-
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, RefusedError):
         return passes(error.status, error.code)
     if isinstance(error, ssl.SSLCertVerificationError):
         return False
-    return isinstance(error, OSError | http.client.HTTPException)
+    return isinstance(error, OSError | HTTPException)
 
 
 class Transport:
@@ -68,12 +66,12 @@ class Transport:
         self.signer = signer
         parts = urlsplit(signer.origin)
         self._name = parts.hostname or ""
-        self._port = parts.port
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
         self._timeout_s = timeout_s
         self._slots = threading.BoundedSemaphore(max_connections)
         self._lock = threading.Lock()
-        self._idle: list[tuple[http.client.HTTPConnection, float]] = []
+        self._idle: list[tuple[Connection, float]] = []
         self._closed = False
 
     def close(self) -> None:
@@ -91,21 +89,24 @@ class Transport:
         target: str,
         headers: Mapping[str, str],
         body: Body | None = None,
-    ) -> Iterator[http.client.HTTPResponse]:
+    ) -> Iterator[Answer]:
         """One request as it is given, one answer with its body still to be read; never tried again.
 
         Raises:
-            OSError, http.client.HTTPException: no answer.
+            OSError, HTTPException: no answer.
         """
+        complete = {"host": self.signer.host, **headers}
+        if "content-length" not in complete and (body is not None or method in _WITH_BODY):
+            complete["content-length"] = str(0 if body is None else memoryview(body).nbytes)
         with self._slots:
             connection = self._take()
             reusable = False
             try:
-                connection.request(method, target, body=body, headers=dict(headers))
-                response = connection.getresponse()
-                yield response
+                connection.send(method, target, complete, body)
+                answer = Answer(connection, method)
+                yield answer
                 # Only a connection whose answer was read to its end can carry another one.
-                reusable = response.isclosed() and not response.will_close
+                reusable = answer.is_reusable
             finally:
                 self._give_back(connection, reusable=reusable)
 
@@ -117,21 +118,20 @@ class Transport:
         headers: Mapping[str, str],
         *,
         wanted: tuple[int, ...],
-        read: Callable[[http.client.HTTPResponse], Result],
+        read: Callable[[Answer], Result],
         body: Body | None = None,
     ) -> Result:
         """One signed request; what `read` makes of an answer with a `wanted` status. Header names in lower case.
 
         Raises:
             RefusedError: another status.
-            OSError, http.client.HTTPException: no whole answer.
+            OSError, HTTPException: no whole answer.
         """
         signed = self.signer.headers(method, path, query, headers)
         with self.exchange(method, self.signer.target(path, query), signed, body) as response:
             if response.status in wanted:
                 return read(response)
-            said = response.read(_LONGEST_ERROR)
-            response.read()
+            said = bytes(response.read()[:_LONGEST_ERROR])
         raise RefusedError(response.status, *code_in(said))
 
     def perform(
@@ -143,7 +143,7 @@ class Transport:
         headers: Mapping[str, str],
         *,
         wanted: tuple[int, ...],
-        read: Callable[[http.client.HTTPResponse], Result],
+        read: Callable[[Answer], Result],
         body: Body | None = None,
     ) -> Result:
         """The same, tried again with back-off while the failure may pass; `doing` names it in errors.
@@ -152,7 +152,13 @@ class Transport:
             RefusedError: S3 refuses in a way that will not pass.
             ObjectStoreError, NoSpaceError: it did not pass in time.
         """
+        failed: Exception | None = None
         try:
+            try:
+                return self.attempt(method, path, query, headers, wanted=wanted, read=read, body=body)
+            except (RefusedError, OSError, HTTPException) as error:
+                # Only what fails meets the machinery of retries, which costs as much as all else of a request.
+                failed = error
             for trial in stamina.retry_context(
                 on=_may_pass,
                 attempts=ATTEMPTS,
@@ -162,16 +168,18 @@ class Transport:
                 wait_jitter=0.2,
             ):
                 with trial:
+                    if trial.num == 1:
+                        raise failed
                     return self.attempt(method, path, query, headers, wanted=wanted, read=read, body=body)
         except RefusedError as error:
             if _may_pass(error):
                 raise error.told(doing) from error
             raise
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             raise unreachable(doing, error) from error
         raise AssertionError("retrying ended without a result")
 
-    def _take(self) -> http.client.HTTPConnection:
+    def _take(self) -> Connection:
         oldest = time.monotonic() - _LONGEST_IDLE_S
         with self._lock:
             stale = [connection for connection, since in self._idle if since < oldest]
@@ -179,23 +187,11 @@ class Transport:
             found = self._idle.pop()[0] if self._idle else None
         for connection in stale:
             connection.close()
-        return found or self._connect()
-
-    def _connect(self) -> http.client.HTTPConnection:
-        connection = (
-            http.client.HTTPSConnection(self._name, self._port, timeout=CONNECT_TIMEOUT_S, context=self._tls)
-            if self._tls
-            else http.client.HTTPConnection(self._name, self._port, timeout=CONNECT_TIMEOUT_S)
+        return found or Connection(
+            self._name, self._port, self._tls, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=self._timeout_s
         )
-        try:
-            connection.connect()
-            connection.sock.settimeout(self._timeout_s)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
-    def _give_back(self, connection: http.client.HTTPConnection, *, reusable: bool) -> None:
+    def _give_back(self, connection: Connection, *, reusable: bool) -> None:
         with self._lock:
             reusable = reusable and not self._closed
             if reusable:
@@ -204,22 +200,19 @@ class Transport:
             connection.close()
 
 
-def read_all(response: http.client.HTTPResponse) -> bytes:
+def read_all(response: Answer) -> bytes:
     """The whole body."""
-    return response.read()
+    return bytes(response.read())
 
 
-def fill(response: http.client.HTTPResponse, buffer: memoryview) -> None:
+def fill(response: Answer, buffer: memoryview) -> None:
     """The body into `buffer`, received in place, exactly as long as it is.
 
     Raises:
         TruncatedError: the body has another length.
     """
-    if response.length not in (None, len(buffer)):
+    if response.length != len(buffer):
         raise TruncatedError(f"{response.length} bytes announced, {len(buffer)} wanted")
-    filled = 0
-    while filled < len(buffer):
-        count = response.readinto(buffer[filled:])
-        if not count:
-            raise TruncatedError(f"{filled} of {len(buffer)} bytes arrived")
-        filled += count
+    filled = response.readinto(buffer)
+    if filled < len(buffer):
+        raise TruncatedError(f"{filled} of {len(buffer)} bytes arrived")
