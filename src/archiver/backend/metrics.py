@@ -148,7 +148,11 @@ class ServiceGauges:
         if beat is None:
             return []
         age = (datetime.now(UTC) - beat).total_seconds()
-        return [GaugeMetricFamily("archiver_reconciliation_age_seconds", "Since reconciliation last ran", age)]
+        disagreeing = len(self._ledger.disagreements())
+        return [
+            GaugeMetricFamily("archiver_reconciliation_age_seconds", "Since reconciliation last ran", age),
+            GaugeMetricFamily("archiver_disagreements", "Data sets on which ledger and share disagree", disagreeing),
+        ]
 
     def _fixity(self) -> list[Metric]:
         found = self._ledger.fixity_summary(self._fixity_period, not_below=SMOKE_PREFIX)

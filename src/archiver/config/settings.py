@@ -301,6 +301,11 @@ class ReconciliationSettings(EnvironmentSettings):
     """Runs of one job, the first included."""
     reconciliation_dead_run_s: float = Field(180, ge=60)
     """A running flow without a sign of life for so long is dead."""
+    reconciliation_share_hours: float = Field(6, ge=0)
+    """How long after the share was compared with the ledger this is done again, hours; 0 leaves it out, where the
+    share is not mounted."""
+    reconciliation_share_stretch_s: float = Field(10, gt=0)
+    """How long a pass walks the share before the next one goes on, seconds."""
 
 
 _EMPTY_OR_KNOWN = {"", "admin", "password", "changeme", "secret", "minioadmin", "username", "pw"}

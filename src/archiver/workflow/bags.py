@@ -155,6 +155,19 @@ def take_turn(progress: Progress, address: ShareAddress, pid: str, attempt: str,
     return removed
 
 
+def unfinished_files(progress: Progress, address: ShareAddress, pid: str) -> list[str]:
+    """Files of a bag that are being written, or were when their attempt died."""
+    share = address.open()
+    found = []
+    for folder in _bag_folders(pid):
+        progress(0)
+        for name, is_folder in share.names(folder):
+            path = f"{folder}/{name}"
+            if TEMPORARY_MARK in name and not is_folder and path != turn_path(pid):
+                found.append(path)
+    return found
+
+
 def fetch_plan(progress: Progress, address: ShareAddress, pid: str, target: Path) -> bool:
     """Copy the stored plan to a scratch file; False where there is none."""
     share = address.open()

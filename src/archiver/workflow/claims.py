@@ -1,13 +1,17 @@
 """Holding a claim for as long as the work takes."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
 import structlog
 
 from archiver.workflow.errors import ClaimLostError, TransientError
+from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.ledger.records import Claim
 
 log = structlog.get_logger(__name__)
 
@@ -54,3 +58,24 @@ class Heartbeat:
         """
         if self._lost is not None:
             raise self._lost
+
+
+@contextmanager
+def claimed(ledger: Ledger, pid: str, holder: str, timeout: timedelta) -> Iterator[Claim]:
+    """A data set claimed for a piece of work beside the runs; what the ledger did not know, it does not know after.
+
+    Raises:
+        DatasetBusyError: a run is working on it.
+        ClaimLostError: another one took it over meanwhile.
+    """
+    is_known = ledger.dataset(pid) is not None
+    claim = ledger.claim_dataset(pid, holder, timeout)
+    try:
+        with Heartbeat(lambda: ledger.heartbeat(claim), timeout.total_seconds() / 4) as heart:
+            yield claim
+            heart.check()
+        ledger.check_claim(claim)
+        if not is_known:
+            ledger.forget_dataset(pid)
+    finally:
+        ledger.release_claim(claim)

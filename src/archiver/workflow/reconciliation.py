@@ -8,6 +8,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,10 +25,12 @@ from archiver.workflow.errors import ArchiverError, BadJobError, DatasetBusyErro
 from archiver.workflow.job_queue import JobQueue, RunState
 from archiver.workflow.jobs import JobStatus, JobType
 from archiver.workflow.ledger.ledger import Ledger
-from archiver.workflow.ledger.records import RetrievalClaim, Stage, UploadRecord, UploadState
-from archiver.workflow.names import dataset_prefix
+from archiver.workflow.ledger.records import RetrievalClaim, RetrievalState, Stage, UploadRecord, UploadState
+from archiver.workflow.names import DATASETS_FOLDER, RAW_FILES, dataset_prefix
 from archiver.workflow.retrieval import report_retrieval_failure
+from archiver.workflow.share_comparison import ShareComparison
 from archiver.workflow.storage.object_store import ObjectStore
+from archiver.workflow.storage.s3_records import OpenMultipart
 
 log = structlog.get_logger("archiver.workflow.reconciliation")  # by name: run with -m, it is `__main__`
 
@@ -43,6 +46,8 @@ _LEFTOVERS = timedelta(days=1)
 _MEASURE_EVERY = timedelta(minutes=15)
 """Measuring an upload lists all its objects."""
 
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
 Task = tuple[str, Callable[[], str | None]]
 """What is looked after, and what does it: says what it did, None when there was nothing to do."""
 
@@ -53,6 +58,8 @@ class Report:
 
     done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+    """What somebody must look at; nothing repairs it by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +87,19 @@ class Reconciliation:
     settings: ReconciliationSettings
     claim_timeout: timedelta = timedelta(minutes=2)
     """A claim without heartbeat for so long is nobody's."""
+    share: ShareComparison | None = None
+    """None where the share is not to be looked at."""
     clock: Callable[[], datetime] = _now
     _name: str = field(default_factory=lambda: f"{SERVICE}/{uuid.uuid4()}")
     _silences: dict[uuid.UUID, _Silence] = field(default_factory=dict)
     _measured: dict[str, datetime] = field(default_factory=dict)
+    _uploads_listed_at: datetime = _LONG_AGO
 
-    def reconcile(self) -> Report:
-        """One pass. What fails does not stop the rest, and is tried again in the next pass."""
+    def reconcile(self, *, whole_share: bool = False) -> Report:
+        """One pass. What fails does not stop the rest, and is tried again in the next pass.
+
+        A pass walks the share for a stretch of time, and the next one goes on; with `whole_share`, to its end.
+        """
         report = Report()
         parts: list[tuple[str, Callable[[], Iterator[Task]], Sequence[Callable[[], None]]]] = [
             ("dead runs", self._dead_runs, [self.queue.check]),
@@ -94,6 +107,7 @@ class Reconciliation:
             ("expired uploads", self._expired_uploads, [self.store.check]),
             ("the landing zone", self._landing_zone, [self.store.check]),
             ("expired retrievals", self._expired_retrievals, [self.store.check]),
+            ("unfinished uploads", self._unfinished_uploads, [self.store.check]),
         ]
         for name, part, checks in parts:
             try:
@@ -102,6 +116,7 @@ class Reconciliation:
             except ArchiverError as error:
                 report.failed.append(f"{name}: {error}")
                 log.warning("reconciliation_failed", part=name, error=str(error))
+        self._compare_share(report, whole_share=whole_share)
         if not report.failed:
             try:
                 self.ledger.beat(SERVICE)
@@ -276,7 +291,7 @@ class Reconciliation:
         live = self.ledger.uploads()
         self._measured = {each.pid: self._measured[each.pid] for each in live if each.pid in self._measured}
         for upload in live:
-            if now - self._measured.get(upload.pid, datetime.min.replace(tzinfo=UTC)) >= _MEASURE_EVERY:
+            if now - self._measured.get(upload.pid, _LONG_AGO) >= _MEASURE_EVERY:
                 yield f"the landing zone of {upload.pid}", partial(self._measure, upload)
 
     def _measure(self, upload: UploadRecord) -> str | None:
@@ -320,6 +335,58 @@ class Reconciliation:
         self.ledger.forget_retrieval(claim.archive_id, claim)
         return True
 
+    def _unfinished_uploads(self) -> Iterator[Task]:
+        """Multipart uploads that nobody goes on with, in both buckets: their parts take space that no list shows."""
+        now = self.clock()
+        if now - self._uploads_listed_at < _MEASURE_EVERY:
+            return
+        for bucket, abandon in (
+            (self.landing_bucket, self._abandon_upload),
+            (self.retrieval_bucket, self._abandon_copy),
+        ):
+            for each in self.store.list_multiparts(bucket, f"{DATASETS_FOLDER}/"):
+                if each.begun_at is not None and now - each.begun_at >= _LEFTOVERS:
+                    yield f"unfinished upload of {each.key}", partial(abandon, each)
+        self._uploads_listed_at = now
+
+    def _abandon_upload(self, begun: OpenMultipart) -> str | None:
+        pid, mark, _ = begun.key.removeprefix(f"{DATASETS_FOLDER}/").partition(f"/{RAW_FILES}/")
+        upload = self.ledger.find_upload(pid)
+        if not mark or (upload is not None and upload.state in (UploadState.OPEN, UploadState.FINALIZED)):
+            return None
+        self.store.abort_multipart(self.landing_bucket, begun.key, begun.upload_id)
+        self.ledger.close_multipart(pid, begun.key, begun.upload_id)
+        return f"unfinished upload of {begun.key} aborted: {pid} has no open upload"
+
+    def _abandon_copy(self, begun: OpenMultipart) -> str | None:
+        """Under the claim on the copy: a run that makes one holds it."""
+        try:
+            claim = self.ledger.claim_retrieval(begun.key, self._name, self.claim_timeout)
+        except DatasetBusyError:
+            return None
+        try:
+            self.store.abort_multipart(self.retrieval_bucket, begun.key, begun.upload_id)
+            record = self.ledger.retrieval(begun.key)
+            if record is not None and record.state is RetrievalState.COPYING:
+                self.ledger.forget_retrieval(begun.key, claim)
+        finally:
+            self.ledger.release_retrieval(claim)
+        return f"unfinished copy {begun.key} aborted"
+
+    # ------------------------------------------------------------------------------------------ the share
+
+    def _compare_share(self, report: Report, *, whole_share: bool) -> None:
+        if self.share is None:
+            return
+        try:
+            for finding in self.share.go_on(to_the_end=whole_share):
+                (report.alarms if finding.is_alarm else report.done).append(finding.text)
+                if not finding.is_alarm:
+                    log.info("reconciled", action=finding.text)
+        except ArchiverError as error:
+            report.failed.append(f"ledger against share: {error}")
+            log.warning("reconciliation_failed", part="ledger against share", error=str(error))
+
 
 def _again(job: Job) -> str:
     """What to do for the work to be done after all."""
@@ -328,24 +395,37 @@ def _again(job: Job) -> str:
     return "Submit a new job"
 
 
-def serve(configuration: FlowConfiguration, settings: ReconciliationSettings) -> None:
-    """Reconcile every interval, for ever."""
-    with (
-        Catalogue.open(configuration.catalogue) as catalogue,
-        JobQueue.open(configuration.queue) as queue,
-        Ledger.open(configuration.ledger) as ledger,
-        ObjectStore.open(configuration.store) as store,
-    ):
-        reconciliation = Reconciliation(
-            catalogue,
-            queue,
+@contextmanager
+def open_reconciliation(
+    configuration: FlowConfiguration, settings: ReconciliationSettings, *, with_share: bool
+) -> Iterator[Reconciliation]:
+    """Reconciliation with clients of everything around, for the time of the `with` block."""
+    name = f"{SERVICE}/{uuid.uuid4()}"
+    claim_timeout = timedelta(seconds=configuration.archiving.claim_timeout_s)
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger.open(configuration.ledger))
+        share = None
+        if with_share:
+            comparison = ShareComparison(ledger, configuration.lts, settings, claim_timeout, name)
+            share = stack.enter_context(comparison)
+        yield Reconciliation(
+            stack.enter_context(Catalogue.open(configuration.catalogue)),
+            stack.enter_context(JobQueue.open(configuration.queue)),
             ledger,
-            store,
+            stack.enter_context(ObjectStore.open(configuration.store)),
             configuration.store.s3_retrieval_bucket,
             configuration.store.s3_landingzone_bucket,
             settings,
-            timedelta(seconds=configuration.archiving.claim_timeout_s),
+            claim_timeout,
+            share,
+            _name=name,
         )
+
+
+def serve(configuration: FlowConfiguration, settings: ReconciliationSettings) -> None:
+    """Reconcile every interval, for ever."""
+    with_share = settings.reconciliation_share_hours > 0
+    with open_reconciliation(configuration, settings, with_share=with_share) as reconciliation:
         pause = threading.Event()
         while True:
             reconciliation.reconcile()

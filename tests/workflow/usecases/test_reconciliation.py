@@ -1,5 +1,6 @@
 """Reconciliation with a real Prefect server, catalogue, ledger and object store."""
 
+import json
 import os
 import signal
 import subprocess
@@ -28,7 +29,10 @@ from archiver.workflow.job_queue import DEPLOYMENTS, JobQueue, QueuedRun
 from archiver.workflow.ledger.records import UploadState
 from archiver.workflow.names import dataset_prefix
 from archiver.workflow.reconciliation import SERVICE, Reconciliation, Report
+from archiver.workflow.share_comparison import ShareComparison
+from archiver.workflow.storage.lts import IDENTITY_FILE
 from archiver.workflow.storage.s3_records import OpenMultipart
+from support.bags import make_bag
 from support.facility import Facility
 from support.prefect_server import PrefectServer, run_prefect_server
 
@@ -437,7 +441,8 @@ def begin_multipart(facility: Facility, pid: str) -> OpenMultipart:
 
 def begun(facility: Facility, pid: str) -> list[OpenMultipart]:
     """Multipart uploads that S3 keeps parts of."""
-    return list(facility.tools.store.list_multiparts(facility.bucket, f"{dataset_prefix(pid)}large"))
+    found = facility.tools.store.list_multiparts(facility.bucket, f"{dataset_prefix(pid)}large")
+    return [OpenMultipart(each.key, each.upload_id) for each in found]
 
 
 def test_an_expired_upload_gives_its_reservation_back_and_its_data_stays(office: Office) -> None:
@@ -623,12 +628,11 @@ def test_a_ledger_that_is_down_fails_the_pass_and_not_the_service(office: Office
     assert {failure.partition(":")[0] for failure in report.failed} >= {"expired uploads", "expired retrievals"}
 
 
-@contextmanager
-def service_process(office: Office, server: PrefectServer, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The service as it is started."""
+def service_environment(office: Office, server: PrefectServer) -> dict[str, str]:
+    """Environment of the service."""
     facility = office.facility
     store, catalogue = facility.tools.store_settings, facility.catalogue_settings
-    environment = os.environ | {
+    return os.environ | {
         "PREFECT_API_URL": server.url,
         "PREFECT_API_AUTH_STRING": server.environment["PREFECT_API_AUTH_STRING"],
         "LEDGER_URL": facility.ledger_settings.ledger_url.get_secret_value(),
@@ -640,9 +644,15 @@ def service_process(office: Office, server: PrefectServer, folder: Path) -> Iter
         "SCICAT_PASSWORD": catalogue.scicat_password.get_secret_value(),
         "SCICAT_RETRY_S": "600",
         "RECONCILIATION_INTERVAL_S": "3600",
+        "LTS_ROOT_FOLDER": str(facility.lts_root),
     }
+
+
+@contextmanager
+def service_process(office: Office, server: PrefectServer, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The service as it is started."""
     command = [sys.executable, "-m", "archiver.workflow.reconciliation"]
-    process = subprocess.Popen(command, env=environment, cwd=folder)
+    process = subprocess.Popen(command, env=service_environment(office, server), cwd=folder)
     try:
         yield process
     finally:
@@ -673,3 +683,102 @@ def test_the_service_ends_at_once_also_while_it_tries_a_call_again(
         process.send_signal(signal.SIGTERM)  # it would try for ten minutes
 
         assert process.wait(20) == 0
+
+
+# ---------------------------------------------------------------------------------------------- unfinished uploads
+
+
+def unfinished(office: Office, bucket: str, key: str) -> list[str]:
+    return [each.upload_id for each in office.facility.tools.store.list_multiparts(bucket, key)]
+
+
+def test_a_copy_that_nobody_finishes_is_aborted_after_a_day(office: Office) -> None:
+    facility, ledger = office.facility, office.facility.tools.ledger
+    store, bucket = facility.tools.store, facility.tools.store_settings.s3_retrieval_bucket
+    key = f"{dataset_prefix(facility.new_dataset())}x.tar"
+    upload_id = store.create_multipart(bucket, key)
+    service = office.reconciliation()
+
+    service.reconcile()
+    assert unfinished(office, bucket, key) == [upload_id]
+
+    office.clock.ahead = timedelta(days=1, minutes=1)
+    claim = ledger.claim_retrieval(key, "a run that lives", timedelta(minutes=5))
+    service.reconcile()
+    assert unfinished(office, bucket, key) == [upload_id]
+
+    ledger.release_retrieval(claim)
+    assert f"unfinished copy {key} aborted" in office.reconcile().done
+    assert unfinished(office, bucket, key) == []
+    assert ledger.retrieval(key) is None
+
+
+def test_an_upload_that_the_ledger_does_not_know_is_aborted_after_a_day(office: Office) -> None:
+    facility = office.facility
+    pid, lasting = facility.new_dataset(), facility.new_dataset()
+    reserve(facility, lasting, timedelta(days=3))
+    keys = [f"{dataset_prefix(each)}large" for each in (pid, lasting)]
+    for key in keys:
+        facility.tools.store.create_multipart(facility.bucket, key)
+    office.clock.ahead = timedelta(days=1, minutes=1)
+
+    done = office.reconcile().done
+
+    assert f"unfinished upload of {keys[0]} aborted: {pid} has no open upload" in done
+    assert unfinished(office, facility.bucket, keys[0]) == []
+    assert len(unfinished(office, facility.bucket, keys[1])) == 1
+
+
+# ---------------------------------------------------------------------------------------------- the share
+
+
+def test_an_alarm_of_the_share_is_no_failure_of_the_pass(office: Office) -> None:
+    tools = office.facility.tools
+    pid = office.facility.ingest({"f": b"1"})
+    office.facility.archive(pid)
+    office.facility.bag(pid).rename(office.facility.lts_root / "moved")
+    settings = ReconciliationSettings()
+
+    with ShareComparison(tools.ledger, tools.lts, settings, MINUTE, "reconciliation") as share:
+        report = office.reconciliation(share=share).reconcile()
+
+    (alarm,) = report.alarms
+    assert f"ledger and share disagree on {pid} (missing)" in alarm
+    assert report.failed == []
+    assert tools.ledger.last_beat(SERVICE) is not None
+
+
+def test_a_share_that_is_not_mounted_fails_the_pass_and_stops_nothing_else(office: Office) -> None:
+    tools = office.facility.tools
+    office.archive_job()
+    (office.facility.lts_root / IDENTITY_FILE).unlink()
+
+    with ShareComparison(tools.ledger, tools.lts, ReconciliationSettings(), MINUTE, "reconciliation") as share:
+        report = office.reconciliation(share=share).reconcile()
+
+    (failure,) = report.failed
+    assert failure.startswith("ledger against share: ")
+    assert any("its notification was lost" in action for action in report.done)
+    assert tools.ledger.last_beat(SERVICE) is None
+
+
+def test_operators_make_one_pass_and_are_told_what_it_did(
+    office: Office, prefect_server: PrefectServer, tmp_path: Path
+) -> None:
+    facility = office.facility
+    job_id, _ = office.archive_job()
+    make_bag(facility.tools.share, "20.500/unknown")
+    environment = service_environment(office, prefect_server)
+    command = [sys.executable, "-m", "archiver.cli", "reconcile", "--json"]
+
+    first = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    facility.bag("20.500/unknown").rename(facility.lts_root / "moved")
+    second = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert first.returncode == 0, first.stderr
+    document = json.loads(first.stdout)
+    assert (document["failed"], document["alarms"], document["complete"]) == ([], [], True)
+    assert f"job {job_id} queued (run 1): its notification was lost" in document["done"]
+    assert any("20.500/unknown is on the share" in action for action in document["done"])
+    assert second.returncode == 3
+    assert "20.500/unknown (missing)" in json.loads(second.stdout)["alarms"][0]

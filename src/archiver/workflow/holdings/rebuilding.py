@@ -35,7 +35,7 @@ from archiver.workflow.ledger.datasets import ARCHIVED
 from archiver.workflow.ledger.errors import LedgerNotMigratedError
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import Claim, DatablockRecord, DatasetRecord, FixityOutcome, Stage
-from archiver.workflow.names import check_pid
+from archiver.workflow.names import SMOKE_PREFIX, check_pid
 from archiver.workflow.storage.lts import ShareAddress
 
 log = structlog.get_logger(__name__)
@@ -192,7 +192,7 @@ class LedgerRebuilding:
             else:
                 yield Adoption(holding.pid, _NOT_ADOPTED[holding.state], holding.datablocks or 0, holding.note)
         for record in self._ledger.datasets():
-            if not _is_archived(record) or record.pid in published:
+            if not _is_archived(record) or record.pid in published or record.pid.startswith(f"{SMOKE_PREFIX}/"):
                 continue
             found = holdings.find(record.pid)  # it may have been published since the walk came by
             if found is None or found.state is not HoldingState.PUBLISHED:

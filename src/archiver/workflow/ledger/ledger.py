@@ -8,6 +8,7 @@ from sqlalchemy import text
 from archiver.config.settings import LedgerSettings
 from archiver.workflow.ledger.database import open_engine
 from archiver.workflow.ledger.datasets import Datasets
+from archiver.workflow.ledger.disagreements import Disagreements
 from archiver.workflow.ledger.facts import Facts
 from archiver.workflow.ledger.fixity import Fixity
 from archiver.workflow.ledger.holds import Holds
@@ -18,7 +19,7 @@ from archiver.workflow.ledger.sessions import Sessions
 from archiver.workflow.ledger.uploads import Uploads
 
 
-class Ledger(Sessions, Uploads, Holds, Datasets, Retrievals, Fixity, Runs, Services, Facts):
+class Ledger(Sessions, Uploads, Holds, Datasets, Retrievals, Fixity, Disagreements, Runs, Services, Facts):
     """Everything the service remembers between runs. Synchronous, thread-safe; close it, or use it in `with`.
 
     Every method is one transaction, and besides what it says raises LedgerError when the database does not

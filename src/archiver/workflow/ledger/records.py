@@ -195,6 +195,18 @@ class FixitySummary:
 
 
 @dataclass(frozen=True, slots=True)
+class DisagreementRecord:
+    """A data set on which ledger and share disagree."""
+
+    pid: str
+    kind: str
+    """As the comparison names it: missing, damaged, disagrees, unreadable."""
+    detail: str
+    since: datetime
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """A Prefect flow run made for a job."""
 

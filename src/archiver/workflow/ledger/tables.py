@@ -203,6 +203,16 @@ fixity_checks = Table(
     Index(None, "archive_id", "id"),
 )
 
+disagreements = Table(
+    "disagreements",
+    metadata,
+    Column("pid", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    _now("since"),
+    _now("seen_at"),
+)
+
 runs = Table(
     "runs",
     metadata,

@@ -54,7 +54,9 @@ class MultipartUploads:
         with translated(f"listing uploads under {prefix}"):
             pages = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
             return [
-                OpenMultipart(found["Key"], found["UploadId"]) for page in pages for found in page.get("Uploads", ())
+                OpenMultipart(found["Key"], found["UploadId"], found.get("Initiated"))
+                for page in pages
+                for found in page.get("Uploads", ())
             ]
 
     def complete(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 
@@ -58,6 +59,8 @@ class OpenMultipart(NamedTuple):
 
     key: str
     upload_id: str
+    begun_at: datetime | None = None
+    """None where the storage does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

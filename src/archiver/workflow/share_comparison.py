@@ -1,0 +1,153 @@
+"""Ledger against share: the share is walked a stretch at a time, for as long as it takes.
+
+    ledger says archived, bag missing or another one    alarm; nothing is repaired by itself
+    bag there, ledger does not know                     adopted as unproven; the next audit reads it first
+    files of dead attempts in a bag without `bagit.txt` removed, under the claim on the data set
+
+Everything that touches the share runs in a child process that is killed when it hangs.
+"""
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from archiver.config.settings import LtsSettings, ReconciliationSettings
+from archiver.workflow.bags import take_turn, unfinished_files
+from archiver.workflow.claims import claimed
+from archiver.workflow.errors import ArchiverError, ClaimLostError, DatasetBusyError, UnsafeNameError
+from archiver.workflow.holdings.rebuilding import IDENTITY_FACT, Adoption, AdoptionOutcome, LedgerRebuilding
+from archiver.workflow.isolation import ChildProcess
+from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.storage.lts import ShareAddress
+from archiver.workflow.tools import read_identity
+
+log = structlog.get_logger(__name__)
+
+_STALL_S = 60.0
+"""A look at a folder takes no longer; what else is to be reconciled must not wait for a share that hangs."""
+_PAUSE_S = 900.0
+"""Before a share that could not be walked is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShareFinding:
+    """What was done, or what somebody must look at."""
+
+    text: str
+    is_alarm: bool = False
+
+
+class ShareComparison:
+    """One walk after another. Use it in `with`: it keeps a child process between stretches."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        lts: LtsSettings,
+        settings: ReconciliationSettings,
+        claim_timeout: timedelta,
+        holder: str,
+    ) -> None:
+        """`holder` names who claims data sets here."""
+        self._ledger = ledger
+        self._root: Path = lts.lts_root_folder
+        self._settings = settings
+        self._claim_timeout = claim_timeout
+        self._holder = holder
+        self._child = ChildProcess(min(lts.lts_stall_timeout_s, _STALL_S))
+        self._address: ShareAddress | None = None
+        self._walk: Iterator[Adoption] | None = None
+        self._disagreeing: set[str] = set()
+        """Data sets of this walk."""
+        self._next_at = time.monotonic()
+        self._trouble: ArchiverError | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._child.close()
+
+    def go_on(self, *, to_the_end: bool = False) -> Iterator[ShareFinding]:
+        """What the next stretch of the walk finds; nothing while no walk is due.
+
+        `to_the_end` makes a whole walk, due or not.
+
+        Raises:
+            ArchiverError: the share or the ledger does not answer, or another share is mounted. Raised again by
+                each call until it is time for another try, so that it is not taken for settled.
+        """
+        if self._walk is None and not to_the_end and time.monotonic() < self._next_at:
+            if self._trouble is not None:
+                raise self._trouble
+            return
+        with self._troubles_kept():
+            if self._walk is None:
+                self._walk = self._begin()
+            until = time.monotonic() + self._settings.reconciliation_share_stretch_s
+            for adoption in self._walk:
+                yield from self._settle(adoption)
+                if not to_the_end and time.monotonic() >= until:
+                    return
+            for pid in self._ledger.settle_disagreements(self._disagreeing):
+                yield ShareFinding(f"ledger and share agree on {pid} again")
+            self._walk, self._trouble = None, None
+            self._next_at = time.monotonic() + 3600 * self._settings.reconciliation_share_hours
+
+    @contextmanager
+    def _troubles_kept(self) -> Iterator[None]:
+        try:
+            yield
+        except ArchiverError as error:
+            self._walk, self._trouble = None, error
+            self._next_at = time.monotonic() + _PAUSE_S
+            self._child.close()
+            raise
+
+    def _begin(self) -> Iterator[Adoption]:
+        self._disagreeing = set()
+        mounted = self._child.call(read_identity, None, self._root)
+        identity = uuid.UUID(self._ledger.remember(IDENTITY_FACT, str(mounted)))
+        self._address = ShareAddress(self._root, identity)  # where another one is mounted, the walk says so
+        return LedgerRebuilding(
+            self._ledger, self._child, self._address, self._claim_timeout, verify=False, dry_run=False
+        ).rebuild()
+
+    def _settle(self, found: Adoption) -> Iterator[ShareFinding]:
+        if found.outcome is AdoptionOutcome.ADOPTED:
+            yield ShareFinding(
+                f"{found.pid} is on the share and the ledger did not know all of it: adopted, "
+                f"{found.datablocks} datablocks; the next audit reads them"
+            )
+        elif found.outcome is AdoptionOutcome.NOT_PUBLISHED:
+            yield from self._clear(found.pid)
+        elif found.outcome.needs_attention:
+            self._disagreeing.add(found.pid)
+            text = f"ledger and share disagree on {found.pid} ({found.outcome}): {found.detail}"
+            if self._ledger.record_disagreement(found.pid, found.outcome, found.detail):
+                log.error("ledger_and_share_disagree", pid=found.pid, kind=found.outcome, detail=found.detail)
+            yield ShareFinding(text, is_alarm=True)
+
+    def _clear(self, pid: str) -> Iterator[ShareFinding]:
+        """Remove what dead attempts left of a data set that is not published: whoever works on it has the claim."""
+        address = self._address
+        assert address is not None  # noqa: S101  # a walk has begun
+        try:
+            if not self._child.call(unfinished_files, None, address, pid):
+                return
+            with claimed(self._ledger, pid, self._holder, self._claim_timeout):
+                removed = self._child.call(take_turn, None, address, pid, uuid.uuid4().hex[:16], from_scratch=False)
+        except (DatasetBusyError, ClaimLostError, UnsafeNameError):
+            return
+        if removed:
+            yield ShareFinding(f"{len(removed)} unfinished files of dead attempts at {pid} removed from the share")
