@@ -52,7 +52,8 @@ def _child(root: Path | None) -> "Iterator[tuple[ChildProcess, Path]]":
 
 
 @contextmanager
-def _share(root: Path | None) -> "Iterator[tuple[ChildProcess, ShareAddress]]":
+def open_share(root: Path | None) -> "Iterator[tuple[ChildProcess, ShareAddress]]":
+    """A child process in which the share is touched, and the share that is mounted."""
     from archiver.workflow.holdings.reading import connect
 
     with _child(root) as (child, folder):
@@ -123,7 +124,7 @@ def list_(root: Root = None, as_json: AsJson = False) -> None:
     from archiver.workflow.holdings.listing import Holdings, HoldingState
 
     counts: Counter[str] = Counter()
-    with _share(root) as (child, address), Answer("datasets", as_json=as_json, **_head(address)) as answer:
+    with open_share(root) as (child, address), Answer("datasets", as_json=as_json, **_head(address)) as answer:
         answer.text(f"{'state':<10} {'date':<10} {'files':>9} {'datablocks':>10} {'bytes':>20}  pid")
         for holding in Holdings(child, address).walk():
             counts[holding.state] += 1
@@ -146,7 +147,7 @@ def show(
     """Show what the share says of a data set: its bag, its datablocks and, with --files, its files."""
     from archiver.workflow.holdings.description import describe, members_of
 
-    with _share(root) as (child, address):
+    with open_share(root) as (child, address):
         found = child.call(describe, None, address, pid)
         head: dict[str, Any] = {
             **_head(address),
@@ -196,7 +197,7 @@ def verify(
         raise typer.BadParameter("Name data sets, or give --all.")
     counts: Counter[str] = Counter()
     with (
-        _share(root) as (child, address),
+        open_share(root) as (child, address),
         Answer("datasets", as_json=as_json, **_head(address), proof=PROOF_READ) as answer,
     ):
         holdings = Holdings(child, address)
@@ -251,7 +252,7 @@ def extract(
     from archiver.workflow.holdings.extraction import extract as extract_files
     from archiver.workflow.holdings.listing import Holdings
 
-    with _share(root) as (child, address):
+    with open_share(root) as (child, address):
         holding = None if files else Holdings(child, address).find(pid)
         order = ExtractOrder(address, pid, to.absolute(), tuple(files or ()), overwrite)
         with _bar(pid, None if holding is None else holding.size) as progress:
@@ -293,7 +294,7 @@ def rebuild_ledger(
 
     outcomes: Counter[str] = Counter()
     timeout = timedelta(seconds=ArchivingSettings.load().claim_timeout_s)
-    with _share(root) as (child, address), Ledger.open(LedgerSettings.load()) as ledger:
+    with open_share(root) as (child, address), Ledger.open(LedgerSettings.load()) as ledger:
         work = LedgerRebuilding(ledger, child, address, timeout, verify=verify_first, dry_run=dry_run)
         work.prepare()
         with (

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from archiver.cli import configure, lts, reconcile, stack
+from archiver.cli import catalogue, configure, lts, reconcile, stack
 from archiver.cli.errors import Commands
 
 app = typer.Typer(
@@ -37,4 +37,5 @@ def options(
 stack.add_to(app)
 configure.add_to(app)
 lts.add_to(app)
+catalogue.add_to(app)
 reconcile.add_to(app)

@@ -265,7 +265,7 @@ def _take_back_word(tools: Tools, pid: str) -> None:
     try:
         record = tools.ledger.dataset(pid)
         if record is not None and record.stage in (Stage.REGISTERED, Stage.EMPTIED):
-            tools.catalogue.update_lifecycle(pid, _lifecycle_of_archived(tools))
+            tools.catalogue.update_lifecycle(pid, lifecycle_of_archived(tools.storage_location))
     except TransientError as untold:
         log.warning("lifecycle_not_set_right", pid=pid, reason=str(untold))
 
@@ -278,13 +278,14 @@ def _release(ledger: Ledger, claim: Claim) -> None:
         log.warning("claim_not_released", pid=claim.pid, reason=str(untold))
 
 
-def _lifecycle_of_archived(tools: Tools) -> dict[str, Any]:
+def lifecycle_of_archived(storage_location: str) -> dict[str, Any]:
+    """What the catalogue must say of a data set that is archived."""
     return {
         "archivable": False,
         "retrievable": True,
         "archiveStatusMessage": "datasetOnArchiveDisk",
         "archiveReturnMessage": None,
-        "storageLocation": tools.storage_location,
+        "storageLocation": storage_location,
     }
 
 
@@ -513,7 +514,7 @@ class _Run:
         for totals in datablocks:
             members = self.child.call(read_members, None, self.tools.share, self.pid, totals.index)
             catalogue.register_datablock(self.pid, catalogue_datablock(totals, members))
-        catalogue.update_lifecycle(self.pid, _lifecycle_of_archived(self.tools))
+        catalogue.update_lifecycle(self.pid, lifecycle_of_archived(self.tools.storage_location))
         self.tools.ledger.record_stage(self.claim, Stage.REGISTERED)
 
     # ------------------------------------------------------------------------------------------ landing emptied

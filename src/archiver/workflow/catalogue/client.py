@@ -258,6 +258,26 @@ class Catalogue:
                     "Find out why, and delete that one if it is wrong."
                 ) from error
 
+    def remove_datablock(self, pid: str, block: Datablock) -> None:
+        """Removes a registered datablock, by its `id`, from the catalogue; the archive is not touched.
+
+        Raises:
+            UnknownDatasetError: SciCat does not know the data set.
+            CatalogueRefusedError: SCICAT_USER's groups may not delete.
+            CatalogueError: SciCat still shows it.
+        """
+        purpose = f"remove the datablock {block.archive_id} from the catalogue"
+        with self._writing(pid):
+            try:
+                path = self._path(self._v3, pid, f"datablocks/{quote(block.id, safe='')}")
+                self._connection.call("DELETE", path, purpose)
+            except RefusedCallError as error:
+                if error.status != 404 or error.is_about_the_route:
+                    raise
+            if any(each.id == block.id for each in self.datablocks(pid, with_files=False)):
+                raise CatalogueError(f"SciCat took the removal of the datablock {block.archive_id} and still shows it.")
+        log.info("catalogue_datablock_removed", pid=pid, archive_id=block.archive_id)
+
     def _registered(self, pid: str, block: Datablock) -> Datablock | None:
         """The data set's datablock of that `archive_id`, equal to `block`.
 
