@@ -15,7 +15,7 @@ from archiver.local.ports import HOST, choose_free
 from archiver.local.postgres import PostgresServer
 
 _AUTH = "archiver:test-of-registration"
-_START_WITHIN_S = 100
+_START_WITHIN_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def run_prefect_server(postgres: PostgresServer, home: Path) -> Iterator[Prefect
         yield PrefectServer(url, clients)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -213,7 +213,7 @@ class FixityAudit:
 
     @property
     def _time_left(self) -> float:
-        return max(0.0, self._ends_at - time.monotonic())
+        return max(0.001, self._ends_at - time.monotonic())
 
     def _end(self, reason: str) -> None:
         self._ended = True

@@ -114,7 +114,7 @@ def test_a_datablock_that_is_wrong_is_replaced_and_one_the_bag_has_not_is_left(
             "version": "1.0",
             "dataFileList": [entry],
         }
-        facility.tools.catalogue._connection.call("POST", _path(archived), "register another one", body=body)
+        facility.call("POST", _path(archived), body, user=ARCHIVER)
 
     done = repair(repairing, facility, archived)
 
