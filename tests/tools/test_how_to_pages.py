@@ -33,8 +33,9 @@ def _lines(start: str) -> Iterator[tuple[str, str]]:
     for page in pages:
         for block in [*blocks(page, "sh"), *blocks(page, "bash"), *blocks(page, "console")]:
             for line in block.replace("\\\n", " ").splitlines():
-                if line.strip().removeprefix("$ ").startswith(start):
-                    yield str(page.relative_to(ROOT)), line.strip().removeprefix("$ ")
+                command = line.strip().removeprefix("$ ").removeprefix(".venv/bin/")
+                if command.startswith(start):
+                    yield str(page.relative_to(ROOT)), command
 
 
 def _parse(command: Any, words: list[str]) -> None:

@@ -15,7 +15,7 @@ def main() -> None:
     """Serve the pages under PREFECT_SERVER_UI_SERVE_BASE until a signal."""
     uvicorn.run(
         create_ui_app(ephemeral=False),
-        host="0.0.0.0",  # noqa: S104  # inside a container; the proxy alone is published
+        host="0.0.0.0",  # noqa: S104  # nosec B104  # inside a container; the proxy alone is published
         port=PORT,
         ws="none",
         access_log=False,
