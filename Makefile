@@ -155,3 +155,6 @@ secrets: ## Make the secrets that are missing (STACK=docker: those of developmen
 
 certs: ## Make a certificate for development (HOST=localhost)
 	@deployment/make-certs.sh $(or $(HOST),localhost)
+
+stack-test: setup ## Bring the stack up on a Docker engine and try it (needs root where no engine runs)
+	@$(BIN)/python -m pytest tests/stack/live -p no:randomly -x

@@ -22,8 +22,12 @@ if [ "$(id -u)" = 0 ]; then
       echo "POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE is missing." >&2
       exit 1
     fi
+    given=$(mktemp -p /run/postgresql)
+    echo "$password" > "$given"
+    chown postgres "$given"
     "${as_postgres[@]}" initdb --username="$user" --auth-local=trust --auth-host=scram-sha-256 \
-      --pwfile=<(echo "$password") >/dev/null
+      --pwfile="$given" >/dev/null
+    rm "$given"
     echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
     # Not reachable over the network while it is being filled.
     "${as_postgres[@]}" pg_ctl -w start -o "-c listen_addresses=''" >/dev/null
