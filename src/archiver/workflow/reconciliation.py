@@ -308,7 +308,7 @@ class Reconciliation:
         )
 
     def _expired_retrievals(self) -> Iterator[Task]:
-        """Copies in the retrieval bucket whose links have expired are removed."""
+        """Copies in the retrieval bucket whose links have expired are removed, and those that died half made."""
         for record in self.ledger.expired_retrievals(self.clock()):
             yield f"expired copy {record.archive_id}", partial(self._remove_copy, record.archive_id)
 
@@ -330,6 +330,9 @@ class Reconciliation:
     def _remove_claimed_copy(self, claim: RetrievalClaim) -> bool:
         if not self.ledger.begin_removal(claim, self.clock()):
             return False
+        for begun in self.store.list_multiparts(self.retrieval_bucket, claim.archive_id):
+            if begun.key == claim.archive_id:
+                self.store.abort_multipart(self.retrieval_bucket, begun.key, begun.upload_id)
         listed = self.store.list(self.retrieval_bucket, claim.archive_id)
         self.store.delete(self.retrieval_bucket, [each for each in listed if each.key == claim.archive_id])
         self.ledger.forget_retrieval(claim.archive_id, claim)

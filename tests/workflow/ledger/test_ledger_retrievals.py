@@ -106,7 +106,19 @@ def test_expired_copies_are_listed_longest_expired_first(ledger: Ledger) -> None
         ledger.record_retrieved(claim, 5, "x", start + days * DAY)
     ledger.claim_retrieval("never-ready", "run", TIMEOUT)
     assert ledger.expired_retrievals(start) == []
-    assert [copy.archive_id for copy in ledger.expired_retrievals(start + 2 * DAY)] == ["a", "b"]
+    assert [copy.archive_id for copy in ledger.expired_retrievals(start + 2 * DAY, 3 * DAY)] == ["a", "b"]
+
+
+def test_a_copy_that_was_begun_and_never_completed_expires_a_day_after_its_last_sign_of_life(ledger: Ledger) -> None:
+    claim = ledger.claim_retrieval(TAR, "run1", TIMEOUT)
+    now = datetime.now(UTC)
+
+    assert ledger.expired_retrievals(now + DAY - TIMEOUT) == []
+    assert [copy.archive_id for copy in ledger.expired_retrievals(now + DAY + TIMEOUT)] == [TAR]
+
+    ledger.release_retrieval(claim)
+    assert [copy.archive_id for copy in ledger.expired_retrievals(now + DAY + TIMEOUT)] == [TAR]
+    assert ledger.begin_removal(ledger.claim_retrieval(TAR, "cleaner", TIMEOUT), now)
 
 
 def test_an_expired_copy_is_forgotten_under_its_claim(ledger: Ledger) -> None:

@@ -579,6 +579,22 @@ def test_a_copy_that_is_gone_already_is_forgotten(office: Office) -> None:
     assert tools.ledger.retrieval(archive_id) is None
 
 
+def test_a_copy_that_was_never_completed_leaves_nothing(office: Office) -> None:
+    tools, bucket = office.facility.tools, office.facility.tools.store_settings.s3_retrieval_bucket
+    archive_id = retrieve(office.facility)
+    tools.ledger.forget_retrieval(archive_id)  # as if the copy was complete, and the ledger not told
+    claim = tools.ledger.claim_retrieval(archive_id, "a run", timedelta(minutes=2))
+    tools.store.create_multipart(bucket, archive_id)
+    office.clock.ahead = timedelta(days=2)
+    assert office.reconcile() == Report()  # the run may be at work
+
+    tools.ledger.release_retrieval(claim)
+
+    assert office.reconcile().done == [f"expired copy {archive_id} removed"]
+    assert not is_copied(office.facility, archive_id)
+    assert list(tools.store.list_multiparts(bucket, archive_id)) == []
+
+
 # ---------------------------------------------------------------------------------------------- the service
 
 

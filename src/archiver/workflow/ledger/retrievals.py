@@ -149,24 +149,30 @@ class Retrievals(Database):
     def begin_removal(self, claim: RetrievalClaim, now: datetime) -> bool:
         """From here on nobody counts on the copy: it can no longer be extended. False when it is not expired.
 
-        One statement, so that an extension comes either before it and keeps the copy, or after it and fails.
+        One statement, so that an extension comes either before it and keeps the copy, or after it and fails. A copy
+        that was never completed has no expiry: whoever has the claim on it may remove it.
         """
         ending = (
             update(retrievals)
-            .where(_held_by(claim), retrievals.c.expires_at <= now)
+            .where(_held_by(claim), or_(retrievals.c.expires_at <= now, retrievals.c.expires_at.is_(None)))
             .values(state=RetrievalState.COPYING, updated_at=clock)
         )
         with self._transaction() as connection:
             return connection.execute(ending).rowcount == 1
 
-    def expired_retrievals(self, now: datetime) -> list[RetrievalRecord]:
-        """The copies that may be removed at `now`, longest expired first.
+    def expired_retrievals(self, now: datetime, abandoned_for: timedelta = timedelta(days=1)) -> list[RetrievalRecord]:
+        """The copies that may be removed at `now`, longest expired first; then those begun and never completed.
 
-        Claim each and look at it again before removing it: it may have been extended meanwhile.
+        The latter when nobody gave a sign of life, nor began again, for `abandoned_for`. Claim each and look at it
+        again before removing it: it may have been extended meanwhile.
         """
+        last_sign = func.coalesce(retrievals.c.heartbeat_at, retrievals.c.updated_at)
+        abandoned = retrievals.c.expires_at.is_(None) & (last_sign <= literal(now - abandoned_for, UtcDateTime))
         with self._transaction() as connection:
             rows = connection.execute(
-                select(retrievals).where(retrievals.c.expires_at <= now).order_by(retrievals.c.expires_at)
+                select(retrievals)
+                .where(or_(retrievals.c.expires_at <= now, abandoned))
+                .order_by(retrievals.c.expires_at, retrievals.c.archive_id)
             ).all()
         return [_record(row) for row in rows]
 
