@@ -15,7 +15,7 @@ from support.facility import Facility
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     """Prefect's own harness, with the limits of production."""
-    with prefect_test_harness(server_startup_timeout=110):
+    with prefect_test_harness(server_startup_timeout=240):
         with get_client(sync_client=True) as client:
             for limit in Limit:
                 client.upsert_global_concurrency_limit_by_name(str(limit), 2)

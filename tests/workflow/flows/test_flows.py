@@ -3,16 +3,21 @@
 import asyncio
 import base64
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import stamina
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.objects import State
 
+from archiver.config.settings import FlowConfiguration
 from archiver.workflow.flows.archive import archive_datasetlist
 from archiver.workflow.flows.retrieve import retrieve_datasetlist
+from archiver.workflow.ledger.errors import LedgerError
+from archiver.workflow.tools import Tools, open_tools
 from support.facility import Facility, file_entry
 
 # Prefect leaves closing its connections to the garbage collector; ours are closed, as the use cases' tests show.
@@ -114,6 +119,27 @@ def test_an_unmounted_share_is_a_system_error_the_catalogue_is_told(registered: 
     assert registered.job(job_id)["statusCode"] == "finishedUnsuccessful"
     assert registered.lifecycle(pid)["archiveStatusMessage"] == "scheduleArchiveJobFailed"
     assert "not mounted" in registered.lifecycle(pid)["archiveReturnMessage"]
+
+
+def test_a_ledger_that_does_not_answer_at_first_is_asked_again(
+    registered: Facility, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = registered.ingest({"f": b"1"})
+    job_id = registered.submit("archive", pid)
+    asked = []
+
+    def open_at_the_second_try(configuration: FlowConfiguration) -> AbstractContextManager[Tools]:
+        asked.append(1)
+        if len(asked) == 1:
+            raise LedgerError("away for a moment")
+        return open_tools(configuration)
+
+    monkeypatch.setattr("archiver.workflow.flows.dataset_runs.open_tools", open_at_the_second_try)
+    with stamina.set_testing(True, attempts=2):  # without the pauses
+        state = archive(job_id)
+
+    assert state.is_completed(), state.message
+    assert len(asked) == 2
 
 
 def test_an_unexpected_error_is_told_too(registered: Facility, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,19 +6,16 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from archiver.workflow.archiving import Archiving, report_archiving_failure
-from archiver.workflow.flows.configuration import flow_configuration
 from archiver.workflow.flows.dataset_runs import holder, run_job, with_tries
 from archiver.workflow.flows.monitor import PrefectMonitor
 from archiver.workflow.jobs import DatasetResult, JobType
-from archiver.workflow.tools import open_tools
 
 
 @flow(name="archive_dataset", flow_run_name="archive {pid}")
 def archive_dataset(pid: str, job_id: str) -> DatasetResult:
     """Archive one data set of the job `job_id`."""
-    with open_tools(flow_configuration()) as tools:
-        archiving = Archiving(tools, PrefectMonitor(pid, "archiving"))
-        outcome = with_tries(pid, lambda: archiving.archive(pid, holder()))
+    monitor = PrefectMonitor(pid, "archiving")
+    outcome = with_tries(pid, lambda tools: Archiving(tools, monitor).archive(pid, holder()))
     return DatasetResult(pid, outcome.message)
 
 

@@ -31,6 +31,7 @@ from archiver.workflow.jobs import (
     result_of_error,
 )
 from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.tools import Tools, open_tools
 
 T = TypeVar("T")
 
@@ -48,15 +49,16 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(error, TransientError) and not isinstance(error, DatasetBusyError | NoSpaceError)
 
 
-def with_tries(pid: str, work: Callable[[], T]) -> T:
-    """`work`, tried again while what went wrong may pass; then its error."""
+def with_tries(pid: str, work: Callable[[Tools], T]) -> T:
+    """`work`, tried again while what went wrong, in opening its tools too, may pass; then its error."""
     for attempt in stamina.retry_context(
         on=_may_pass, attempts=TRIES, timeout=None, wait_initial=10, wait_max=300, wait_jitter=5
     ):
         with attempt:
             if attempt.num > 1:
                 get_run_logger().warning("%s: try %d of %d", pid, attempt.num, TRIES)
-            result = work()
+            with open_tools(flow_configuration()) as tools:
+                result = work(tools)
     return result
 
 

@@ -6,21 +6,25 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 
-from archiver.workflow.flows.configuration import flow_configuration
+from archiver.workflow.download_script import Download
 from archiver.workflow.flows.dataset_runs import holder, run_job, with_tries
 from archiver.workflow.flows.monitor import PrefectMonitor, artifact_key
 from archiver.workflow.jobs import DatasetResult, JobType
-from archiver.workflow.retrieval import Retrieval, report_retrieval_failure
-from archiver.workflow.tools import open_tools
+from archiver.workflow.retrieval import Retrieval, RetrievalOutcome, report_retrieval_failure
+from archiver.workflow.tools import Tools
 
 
 @flow(name="retrieve_dataset", flow_run_name="retrieve {pid}")
 def retrieve_dataset(pid: str, job_id: str) -> DatasetResult:
     """Retrieve one data set of the job `job_id`."""
-    with open_tools(flow_configuration()) as tools:
-        retrieval = Retrieval(tools, PrefectMonitor(pid, "retrieving"))
-        outcome = with_tries(pid, lambda: retrieval.retrieve(pid, holder()))
-        downloads = tuple(retrieval.downloads(outcome))
+    monitor = PrefectMonitor(pid, "retrieving")
+
+    def retrieve(tools: Tools) -> tuple[RetrievalOutcome, tuple[Download, ...]]:
+        retrieval = Retrieval(tools, monitor)
+        retrieved = retrieval.retrieve(pid, holder())
+        return retrieved, tuple(retrieval.downloads(retrieved))
+
+    outcome, downloads = with_tries(pid, retrieve)
     links = "".join(f"- [{download.name}]({download.url})\n" for download in downloads)
     create_markdown_artifact(
         f"Links to the datablocks of {pid}, until {outcome.expires_at:%Y-%m-%d %H:%M} UTC:\n\n{links}",
