@@ -59,7 +59,7 @@ test: setup ## Run the tests (those of faults apart: make faults)
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults $(OPTIONS)
 
 faults: setup ## Strike runs where it tells most (ARCHIVER_ALL_FAULT_POINTS=1: at every call)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/faults $(OPTIONS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -p no:randomly tests/faults $(OPTIONS)
 
 bench: setup ## Measure beside rclone and tar (BENCH=--small, --help shows more; MINIO=its program)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH)

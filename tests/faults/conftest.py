@@ -30,8 +30,10 @@ pytest.register_assert_rewrite("support.faults_checks", "support.faults_trials")
 from support.facility import Facility  # noqa: E402
 from support.faults import EVERY_POINT, Runner, run_runner  # noqa: E402
 from support.faults_matrix import Matrix  # noqa: E402
+from support.faults_trials import Archived  # noqa: E402
 
 MATRIX = pytest.StashKey[Matrix]()
+_HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -91,10 +93,28 @@ def facility(s3_server: ObjectStoreSettings, scicat_url: str, ledger_url: str, t
         yield Facility(tools, scicat_url, ledger_settings, catalogue_settings, root)
 
 
+@pytest.fixture
+def archived(facility: Facility, runner: Runner) -> Archived:
+    """Data sets to be retrieved."""
+    return Archived(facility, runner)
+
+
 @pytest.fixture(scope="session")
 def matrix(pytestconfig: pytest.Config) -> Matrix:
     """Where tests tell what they tried; written to the file that ARCHIVER_FAULT_MATRIX names."""
     return pytestconfig.stash[MATRIX]
+
+
+@pytest.hookimpl(tryfirst=True)  # before the groups of other tests are made, and before xdist reads them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In several processes (`pytest -n 2`): what needs the stack in one of them, all else as one is free."""
+    for item in items:
+        if item.path.is_relative_to(_HERE) and not _needs_stack(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid))
+
+
+def _needs_stack(item: pytest.Item) -> bool:
+    return "stack" in getattr(item, "fixturenames", ())
 
 
 def pytest_configure(config: pytest.Config) -> None:

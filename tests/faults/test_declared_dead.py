@@ -9,7 +9,14 @@ from support.faults import EVERY_POINT, RunEndedError, Runner, let_claims_grow_o
 from support.faults_checks import Witness
 from support.faults_matrix import Matrix
 from support.faults_points import RUN, Blow, Fault, Point
-from support.faults_trials import archive_after_the_crash, ingest, some, try_all
+from support.faults_trials import (
+    Archived,
+    archive_after_the_crash,
+    ingest,
+    retrieve_after_the_crash,
+    some,
+    try_all,
+)
 
 pytestmark = pytest.mark.timeout(3600 if EVERY_POINT else 900)
 
@@ -91,3 +98,52 @@ def test_a_run_that_was_replaced_and_wakes_up_beside_the_other_costs_nothing(
     if EVERY_POINT:
         pairs = [(point, other) for point in changing for other in NEXT_RUN_AT]
     assert try_all(pairs if EVERY_POINT else pairs[::7], trial) > 0
+
+
+def test_a_run_that_retrieves_and_was_replaced_shows_nothing_wrong(
+    archived: Archived, facility: Facility, runner: Runner, matrix: Matrix
+) -> None:
+    def trial(point: Point, witness: Witness) -> None:
+        bag = witness.published()
+        with runner.start(patient, "retrieve", witness.pid, Fault(point, Blow.STOP)) as first:
+            first.wait_until_stopped()
+            let_claims_grow_old(facility, witness.pid)
+            assert runner.run(facility, "retrieve", witness.pid, holder="next run").error == ""
+            witness.check_retrieved()
+            first.go_on()
+            error = first.outcome().error
+        assert error == ""  # it finds the copies that the other one made
+        witness.check_retrieved()
+        assert witness.published() == bag
+        matrix.add(FAULT, f"retrieving, stands still {point.moment} {point.call}", "bag published", "both retrieved")
+
+    patient = facility.with_settings(claim_wait_s=60)
+    calls = archived.calls_of_a_retrieval()
+    assert try_all(some([point for point in calls if point.has_effect], 4), archived.for_each(trial)) > 0
+
+
+def test_a_run_that_retrieves_and_wakes_up_beside_the_other_shows_nothing_wrong(
+    archived: Archived, facility: Facility, runner: Runner, matrix: Matrix
+) -> None:
+    def trial(case: tuple[Point, Point], witness: Witness) -> None:
+        point, other_at = case
+        with runner.start(facility, "retrieve", witness.pid, Fault(point, Blow.STOP)) as first:
+            first.wait_until_stopped()
+            let_claims_grow_old(facility, witness.pid)
+            with runner.start(
+                facility, "retrieve", witness.pid, Fault(other_at, Blow.STOP), holder="next run"
+            ) as other:
+                with suppress(RunEndedError):
+                    other.wait_until_stopped()
+                first.go_on()
+                first.ended()
+                witness.check_no_wrong_copy()
+                other.go_on()
+                error = other.outcome().error
+        seen = retrieve_after_the_crash(facility, runner, witness)
+        went = f"the other run {'retrieved' if not error else 'failed, the next one retrieved'}"
+        matrix.add(FAULT, f"retrieving, stands still {point.moment} {point.call}, wakes up beside it", seen, went)
+
+    calls = [point for point in archived.calls_of_a_retrieval() if point.has_effect]
+    pairs = [(point, other) for point in calls for other in calls]
+    assert try_all(some(pairs, 16), archived.for_each(trial)) > 0

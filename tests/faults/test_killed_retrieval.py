@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(3600 if EVERY_POINT else 900)
 
 
 def test_killed_at_any_call_nothing_wrong_is_seen_and_the_next_run_retrieves(
-    facility: Facility, runner: Runner, matrix: Matrix
+    archived: Archived, facility: Facility, runner: Runner, matrix: Matrix
 ) -> None:
     def trial(point: Point, witness: Witness) -> None:
         with runner.start(facility, "retrieve", witness.pid, Fault(point)) as run:
@@ -27,6 +27,5 @@ def test_killed_at_any_call_nothing_wrong_is_seen_and_the_next_run_retrieves(
         seen = retrieve_after_the_crash(facility, runner, witness)
         matrix.add("retrieval killed (SIGKILL)", f"{point.moment} {point.call}", seen, "next run: retrieved")
 
-    archived = Archived(facility, runner)
     calls = archived.calls_of_a_retrieval()
     assert try_all(points_of(calls, ""), archived.for_each(trial)) > 0

@@ -13,7 +13,14 @@ from support.facility import Facility
 from support.faults import EVERY_POINT, Runner
 from support.faults_checks import LANDING_ZONE, Witness
 from support.faults_matrix import Matrix
-from support.faults_mounts import MAY_MAKE_THIN_DISKS, MAY_MOUNT, small_disk, thin_disk
+from support.faults_mounts import (
+    MAY_MAKE_THIN_DISKS,
+    MAY_MOUNT,
+    mount_again,
+    small_disk,
+    thin_disk,
+    unmount,
+)
 from support.faults_points import RUN, Blow, Fault, Moment, Point
 from support.faults_trials import FILES, archive_after_the_crash, ingest, some, try_all
 
@@ -68,7 +75,7 @@ def test_a_share_that_takes_no_more_costs_nothing(
             f"{outcome.error}; next run: archived once",
         )
 
-    assert try_all(_points(calls, "share: (write|flush|fsync|rename)", every=7), trial) > 0
+    assert try_all(_points(calls, "share: (write|flush|fsync|rename)", every=11), trial) > 0
 
 
 def test_a_share_that_takes_only_a_part_of_what_is_written_is_given_the_rest(
@@ -155,16 +162,6 @@ if MAY_MOUNT:
         )
 
 
-def _unmount(facility: Facility) -> None:
-    facility.lts_root.rename(facility.lts_root.with_suffix(".away"))
-    facility.lts_root.mkdir()
-
-
-def _mount_again(facility: Facility) -> None:
-    facility.lts_root.rename(facility.lts_root.with_suffix(".wrong"))
-    facility.lts_root.with_suffix(".away").rename(facility.lts_root)
-
-
 MOUNT_POINTS = (
     Point(RUN, "ledger: check_claim", 2),
     Point(CHILD, "share: create", 1),
@@ -183,7 +180,7 @@ def test_a_share_that_goes_away_in_mid_run_is_noticed_before_anything_is_lost(
     point: Point, other: bool, facility: Facility, runner: Runner, matrix: Matrix
 ) -> None:
     def go_away() -> None:
-        _unmount(facility)
+        unmount(facility.lts_root)
         if other:
             initialise_share(facility.lts_root)
 
@@ -194,7 +191,7 @@ def test_a_share_that_goes_away_in_mid_run_is_noticed_before_anything_is_lost(
     assert error == "WrongShareError"
     assert witness.copies() == [LANDING_ZONE]
     assert not facility.is_published(witness.pid)
-    _mount_again(facility)
+    mount_again(facility.lts_root)
     copies = archive_after_the_crash(facility, runner, witness)
     fault = "another share mounted in mid-run" if other else "share unmounted in mid-run"
     matrix.add(fault, f"before {point.call}", copies, f"{error}; next run: archived once")

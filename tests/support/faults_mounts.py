@@ -109,3 +109,15 @@ def thin_disk(folder: Path, below: Path) -> Iterator[ThinDisk]:
                 _umount(folder)
         finally:
             _run("losetup", "--detach", device)
+
+
+def unmount(root: Path) -> None:
+    """As if nothing was mounted on a folder any more: it is empty."""
+    root.rename(root.with_suffix(".away"))
+    root.mkdir()
+
+
+def mount_again(root: Path) -> None:
+    """What was there before is there again; what came in between is kept aside, under another name each time."""
+    root.rename(Path(tempfile.mkdtemp(prefix="wrong-", dir=root.parent)) / root.name)
+    root.with_suffix(".away").rename(root)

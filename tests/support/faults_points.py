@@ -165,8 +165,13 @@ class _WatchedOs:
     def __init__(self, watch: _Watch) -> None:
         self.write = watch.around(_named("share: write"), os.write)
         self.fsync = watch.around(_named("share: fsync"), os.fsync)
+        self._open_to_read = watch.around(_named("share: open"), os.open)
         self.preadv = watch.around(_named("share: read"), os.preadv)
         self.fdatasync = watch.around(_named("share: flush"), os.fdatasync)
+
+    def open(self, path: Path, flags: int, *mode: int) -> int:
+        to_read = flags == os.O_RDONLY | os.O_CLOEXEC
+        return int((self._open_to_read if to_read else os.open)(path, flags, *mode))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -196,7 +201,6 @@ def _install_share(watch: _Watch, put: Callable[[Any, str, Callable[..., str]], 
         put(PosixShare, method, _named(f"share: {method}"))
     put(lts._PosixWriter, "__enter__", _named("share: create"))
     put(lts._PosixWriter, "commit", _named("share: commit"))
-    put(lts._PosixReader, "__enter__", _named("share: open"))
     for method, name in (("replace", "rename"), ("mkdir", "mkdir"), ("unlink", "remove"), ("chmod", "seal")):
         put(Path, method, _named(f"share: {name}"))
     setattr(lts, "os", _WatchedOs(watch))  # noqa: B010  # mypy knows that a module is no object of ours

@@ -29,7 +29,7 @@ from archiver.workflow.archiving import Archiving, report_archiving_failure
 from archiver.workflow.errors import ArchiverError
 from archiver.workflow.monitor import Monitor
 from archiver.workflow.retrieval import Retrieval, report_retrieval_failure
-from archiver.workflow.tools import open_tools
+from archiver.workflow.tools import Tools, open_tools
 from support.faults_points import CHILD, RUN, Fault, install
 
 _CHILDREN = 4
@@ -113,21 +113,28 @@ def _use_waiting_children(order: Order) -> None:
 
 
 def _work(order: Order) -> Outcome:
+    try:
+        with open_tools(order.configuration) as tools:
+            return _with(tools, order)
+    except ArchiverError as error:
+        return Outcome(type(error).__name__, str(error))
+
+
+def _with(tools: Tools, order: Order) -> Outcome:
     monitor = Monitor(order.pid)
-    with open_tools(order.configuration) as tools:
-        report = report_archiving_failure if order.use_case == "archive" else report_retrieval_failure
-        try:
-            if order.use_case == "archive":
-                archived = Archiving(tools, monitor).archive(order.pid, order.holder)
-                return Outcome("", archived.message, archived.was_archived)
-            retrieval = Retrieval(tools, monitor)
-            retrieved = retrieval.retrieve(order.pid, order.holder)
-            retrieval.downloads(retrieved)
-            return Outcome("", retrieved.message)
-        except ArchiverError as error:
-            with suppress(ArchiverError):  # as the flow does it: told if it can be told
-                report(tools.catalogue, tools.ledger, order.pid, error)
-            return Outcome(type(error).__name__, str(error))
+    report = report_archiving_failure if order.use_case == "archive" else report_retrieval_failure
+    try:
+        if order.use_case == "archive":
+            archived = Archiving(tools, monitor).archive(order.pid, order.holder)
+            return Outcome("", archived.message, archived.was_archived)
+        retrieval = Retrieval(tools, monitor)
+        retrieved = retrieval.retrieve(order.pid, order.holder)
+        retrieval.downloads(retrieved)
+        return Outcome("", retrieved.message)
+    except ArchiverError as error:
+        with suppress(ArchiverError):  # as the flow does it: told if it can be told
+            report(tools.catalogue, tools.ledger, order.pid, error)
+        raise
 
 
 def _run(order: Order) -> None:

@@ -57,8 +57,8 @@ def some(points: Sequence[T], every: int) -> Sequence[T]:
     return points if EVERY_POINT else points[::every]
 
 
-def try_all(points: Iterable[T], trial: Callable[[T], None]) -> int:
-    """Carry out the trial at every point, some at once; how many.
+def try_all(points: Iterable[T], trial: Callable[[T], None], at_once: int = AT_ONCE) -> int:
+    """Carry out the trial at every point, so many at once; how many.
 
     Raises:
         AssertionError: naming each point at which it failed, and how.
@@ -71,7 +71,7 @@ def try_all(points: Iterable[T], trial: Callable[[T], None]) -> int:
             return f"{point}:\n{''.join(traceback.format_exception(error)[-2:])}"
         return ""
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         failures = list(pool.map(failure, points))
     assert not any(failures), "\n".join(filter(None, failures))
     return len(failures)

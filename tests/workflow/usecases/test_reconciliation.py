@@ -590,7 +590,7 @@ def test_a_copy_that_was_never_completed_leaves_nothing(office: Office) -> None:
 
     tools.ledger.release_retrieval(claim)
 
-    assert office.reconcile().done == [f"expired copy {archive_id} removed"]
+    assert f"expired copy {archive_id} removed" in office.reconcile().done
     assert not is_copied(office.facility, archive_id)
     assert list(tools.store.list_multiparts(bucket, archive_id)) == []
 
