@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from structlog.testing import capture_logs
 
+from archiver.config.register import RegistrationSettings, read_registration
 from archiver.config.settings import (
     ApiConfiguration,
     CatalogueSettings,
@@ -19,6 +20,7 @@ from archiver.config.settings import (
     ObjectStoreSettings,
     OpenDeploymentError,
     ServiceSettings,
+    refuse_weak,
 )
 from archiver.config.sources import EnvironmentSettings, UnreadableSecretFileError
 
@@ -305,3 +307,19 @@ def test_development_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S3_PASSWORD", "minioadmin")
 
     assert ApiConfiguration().service.environment is Environment.DEVELOPMENT
+
+
+def test_the_reconciliation_is_refused_like_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    _set_all(monkeypatch, LEDGER_URL="", S3_PASSWORD="minioadmin")
+
+    with pytest.raises(OpenDeploymentError, match=r"well-known defaults: S3_PASSWORD, LEDGER_URL\."):
+        FlowConfiguration().refuse_to_be_open()
+
+
+def test_what_is_registered_for_the_flows_may_be_missing_but_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_weak(Environment.PRODUCTION, {"S3_PASSWORD": SecretStr("")}, missing_too=False)
+
+    monkeypatch.setenv("PREFECT_WORKPOOL_TYPE", "process")
+    monkeypatch.setenv("S3_PASSWORD", "minioadmin")
+    with pytest.raises(OpenDeploymentError, match=r"well-known defaults: S3_PASSWORD\."):
+        read_registration(RegistrationSettings())

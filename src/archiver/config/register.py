@@ -16,6 +16,7 @@ import stamina
 import structlog
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectHTTPStatusError
+from pydantic import SecretStr
 
 from archiver.config.register_automations import register_dead_run_automation
 from archiver.config.register_changes import Change, ConfigurationError
@@ -23,6 +24,7 @@ from archiver.config.register_limits import Limits, read_limits, register_limits
 from archiver.config.register_pools import Pool, PoolType, pool_template, register_pool
 from archiver.config.register_secrets import find_secrets, register_secrets
 from archiver.config.register_variables import find_variables, register_variables
+from archiver.config.settings import ServiceSettings, refuse_weak
 from archiver.config.sources import EnvironmentSettings
 
 log = structlog.get_logger("archiver.config.register")  # by name: run with -m, it is `__main__`
@@ -81,11 +83,15 @@ def read_registration(settings: RegistrationSettings) -> Registration:
     Raises:
         ConfigurationError: a file is missing or not as it must be.
         UnreadableSecretFileError: a `*_FILE` setting names a file that cannot be read.
+        OpenDeploymentError: outside development, a secret is a well-known default.
     """
     variables = settings.prefect_vars_file and find_configuration_file(settings.prefect_vars_file)
     limits = read_limits(find_configuration_file(settings.prefect_limits_file))
     template_file = settings.prefect_job_template and find_configuration_file(settings.prefect_job_template)
     secrets = find_secrets()
+    given = {name.upper().replace("-", "_"): SecretStr(value) for name, value in secrets.items()}
+    # Those that are missing here may have been made by hand, and stay.
+    refuse_weak(ServiceSettings().environment, given, missing_too=False)
     template = pool_template(
         settings.prefect_workpool_type, template_file or None, os.environ, registry_login=secrets.keys()
     )

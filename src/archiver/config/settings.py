@@ -315,6 +315,25 @@ class OpenDeploymentError(Exception):
     """A deployment outside development would be open to anyone."""
 
 
+def refuse_weak(environment: Environment, secrets: Mapping[str, SecretStr], *, missing_too: bool = True) -> None:
+    """Outside development every secret must be set to something that is not a known default.
+
+    `missing_too=False` lets empty ones pass, where they may come from elsewhere.
+
+    Raises:
+        OpenDeploymentError: some are not; their names are told, never their values.
+    """
+    if environment is Environment.DEVELOPMENT:
+        return
+    values = {name: secret.get_secret_value().strip().lower() for name, secret in secrets.items()}
+    weak = [name for name, value in values.items() if value in _EMPTY_OR_KNOWN and (value or missing_too)]
+    if weak:
+        raise OpenDeploymentError(
+            f"ENVIRONMENT is {environment}, but these are empty or well-known defaults: "
+            f"{', '.join(weak)}. Set them (or their {weak[0]}_FILE), or set ENVIRONMENT=development."
+        )
+
+
 class ApiConfiguration(BaseModel):
     """All the API needs, checked as a whole."""
 
@@ -331,8 +350,6 @@ class ApiConfiguration(BaseModel):
     @model_validator(mode="after")
     def refuse_to_be_open(self) -> "ApiConfiguration":
         """Outside development every credential must be set to something that is not a known default."""
-        if self.service.environment is Environment.DEVELOPMENT:
-            return self
         secrets = {
             "S3_USER": self.store.s3_user,
             "S3_PASSWORD": self.store.s3_password,
@@ -345,14 +362,7 @@ class ApiConfiguration(BaseModel):
             "PREFECT_API_AUTH_STRING": self.queue.prefect_api_auth_string,
             "LEDGER_URL": self.ledger.ledger_url,
         }
-        weak = [
-            name for name, secret in secrets.items() if secret.get_secret_value().strip().lower() in _EMPTY_OR_KNOWN
-        ]
-        if weak:
-            raise OpenDeploymentError(
-                f"ENVIRONMENT is {self.service.environment}, but these are empty or well-known defaults: "
-                f"{', '.join(weak)}. Set them (or their {weak[0]}_FILE), or set ENVIRONMENT=development."
-            )
+        refuse_weak(self.service.environment, secrets)
         return self
 
 
@@ -367,6 +377,22 @@ class FlowConfiguration(BaseModel):
     archiving: ArchivingSettings = Field(default_factory=ArchivingSettings)
     fixity: FixitySettings = Field(default_factory=FixitySettings)
     queue: QueueSettings = Field(default_factory=QueueSettings)
+
+    def refuse_to_be_open(self) -> None:
+        """Outside development every credential must be set to something that is not a known default.
+
+        Raises:
+            OpenDeploymentError: some are not.
+        """
+        secrets = {
+            "S3_USER": self.store.s3_user,
+            "S3_PASSWORD": self.store.s3_password,
+            "SCICAT_USER": self.catalogue.scicat_user,
+            "SCICAT_PASSWORD": self.catalogue.scicat_password,
+            "PREFECT_API_AUTH_STRING": self.queue.prefect_api_auth_string,
+            "LEDGER_URL": self.ledger.ledger_url,
+        }
+        refuse_weak(self.service.environment, secrets)
 
     @classmethod
     def load(cls, registered: Mapping[str, str]) -> "FlowConfiguration":

@@ -5,6 +5,7 @@ idempotent, safe to run twice at once and to be broken off anywhere, and says wh
 """
 
 import signal
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,8 @@ from types import FrameType
 import structlog
 
 from archiver.config.logs import configure_logs
-from archiver.config.settings import FlowConfiguration, ReconciliationSettings
+from archiver.config.settings import FlowConfiguration, OpenDeploymentError, ReconciliationSettings
+from archiver.config.sources import UnreadableSecretFileError
 from archiver.workflow.archiving import report_archiving_failure
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue.models import Job
@@ -440,13 +442,20 @@ def _end(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def main() -> None:
-    """Run the service until SIGTERM or SIGINT."""
+def main() -> int:
+    """Run the service until SIGTERM or SIGINT; the exit status where it is refused."""
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, _end)
     configure_logs()
-    serve(FlowConfiguration(), ReconciliationSettings())
+    try:
+        configuration = FlowConfiguration()
+        configuration.refuse_to_be_open()
+    except (OpenDeploymentError, UnreadableSecretFileError) as error:
+        log.error("configuration_refused", error=str(error))  # noqa: TRY400 - the text says it all
+        return 2
+    serve(configuration, ReconciliationSettings())
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
