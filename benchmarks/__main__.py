@@ -82,7 +82,10 @@ def _measured(
                     yield measure_many_files(site, many, _say)
     if Part.PREFECT in parts or Part.API in parts:
         (folder / "stack").mkdir()
-        with running_stack(folder / "stack") as stack, site_of_stack(stack, folder / "stack" / "work") as site:
+        with (
+            running_stack(folder / "stack", restart=True) as stack,
+            site_of_stack(stack, folder / "stack" / "work") as site,
+        ):
             if Part.PREFECT in parts:
                 for spec in specs:
                     yield measure_prefect(site, spec, runs, _say)

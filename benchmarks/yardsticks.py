@@ -1,6 +1,7 @@
 """What else could be done with the same bytes: rclone, and archiving by hand."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sysconfig
@@ -28,6 +29,10 @@ class Yardstick:
     """One sequential read of as many bytes, not from the cache."""
     by_hand: float
     """`rclone copy`, `tar`, `sha256sum` of the files, `cmp` of the tar as it is on the disk with a second one."""
+    cpu: float
+    """Processor seconds of the copy and of the read."""
+    cpu_by_hand: float
+    """Processor seconds of all that is done by hand."""
 
     @property
     def y(self) -> float:
@@ -90,6 +95,12 @@ def _read_through(file: Path) -> None:
             pass
 
 
+def _processor_seconds() -> float:
+    """Of this process and of all programs it has waited for, so far."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 @contextmanager
 def _folder(path: Path) -> Iterator[Path]:
     path.mkdir()
@@ -105,23 +116,35 @@ def measure(site: Site, pid: str) -> Yardstick:
     tar = site.folder / "by-hand.tar"
     with _folder(site.folder / "copy") as copy:
         settle(site.folder)
+        before = _processor_seconds()
         with timed() as copied:
             _output([_rclone(), "copy", source, str(copy)], _remote(site))
         with timed() as synced:
             settle(copy)
+        after_copy = _processor_seconds()
         with timed() as packed:
             _output(["tar", "--create", "--file", str(tar), "--sort=name", "--directory", str(copy), "."], {})
             _output(["sync", str(tar)], {})
         with timed() as hashed:
             _sums(copy, site.folder / "sha256sum.txt")
         drop_cache(tar)
+        before_read = _processor_seconds()
         with timed() as read:
             _read_through(tar)
+        after_read = _processor_seconds()
         drop_cache(tar)
         with timed() as compared:
             _compare(copy, tar)
+        after = _processor_seconds()
     tar.unlink()
-    return Yardstick(copied[0] + synced[0], read[0], copied[0] + packed[0] + hashed[0] + compared[0])
+    read_cpu = after_read - before_read
+    return Yardstick(
+        copy=copied[0] + synced[0],
+        read=read[0],
+        by_hand=copied[0] + packed[0] + hashed[0] + compared[0],
+        cpu=after_copy - before + read_cpu,
+        cpu_by_hand=after - before - read_cpu,
+    )
 
 
 def _sums(folder: Path, target: Path) -> None:

@@ -32,6 +32,7 @@ from archiver.workflow.errors import (
 from archiver.workflow.names import check_file_path, file_path_of_key
 from archiver.workflow.storage.s3_records import StoredObject
 
+_CACHE_KIB = 16 * 1024
 _SCHEMA = """
 CREATE TABLE listed (path TEXT PRIMARY KEY, kind TEXT, size INTEGER, mtime INTEGER, mode INTEGER, checksum TEXT,
                      twice INTEGER DEFAULT 0) WITHOUT ROWID;
@@ -74,8 +75,10 @@ class Inventory:
     def __init__(self, file: Path) -> None:
         file.unlink(missing_ok=True)
         self._database = sqlite3.connect(file)
-        # A scratch file: after a crash it is made anew.
-        self._database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA)
+        # A scratch file: after a crash it is made anew. Nothing is committed, so what fits the cache is never written.
+        self._database.executescript(
+            f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-{_CACHE_KIB};" + _SCHEMA
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -46,9 +46,9 @@ def open_tools(configuration: FlowConfiguration) -> Iterator[Tools]:
     """
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger.open(configuration.ledger))
-        child = stack.enter_context(ChildProcess(configuration.lts.lts_stall_timeout_s))
         root = configuration.lts.lts_root_folder
-        mounted = child.call(read_identity, None, root)
+        with ChildProcess(configuration.lts.lts_stall_timeout_s) as child:  # for this call alone: it takes 80 MB
+            mounted = child.call(read_identity, None, root)
         address = ShareAddress(root, UUID(ledger.remember("lts_identity", str(mounted))))
         yield Tools(
             store=stack.enter_context(ObjectStore.open(configuration.store)),
