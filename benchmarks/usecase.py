@@ -42,7 +42,7 @@ def main(use_case: str, pid: str) -> None:
             tars = {totals.archive_id: totals.packed_size for totals in outcome.datablocks}
         else:
             brought = Retrieval(tools, watch).retrieve(pid, "benchmark")
-            tars = {datablock.archive_id: datablock.packed_size for datablock in brought.datablocks}
+            tars = {datablock.archive_id: datablock.packed_size for datablock in brought.tars}
         seconds = time.monotonic() - began
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu = [round(each.ru_utime + each.ru_stime, 2) for each in used]

@@ -1,8 +1,11 @@
 """A facility with real parts: an S3 server, a catalogue, a ledger and a share, and data sets to archive."""
 
 import hashlib
+import io
+import tarfile
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -73,12 +76,12 @@ class Facility:
             body["chkAlg"] = chk_alg
         self.call("POST", f"v3/datasets/{quote(pid, safe='')}/origdatablocks", body)
 
-    def submit(self, job_type: str, *pids: str) -> str:
-        """A job as SciCat's users submit it; its id."""
+    def submit(self, job_type: str, *pids: str, files: Sequence[str] = ()) -> str:
+        """A job as SciCat's users submit it, for all files or for those of each data set; its id."""
         body = {
             "type": job_type,
             "ownerGroup": OWNER_GROUP,
-            "jobParams": {"datasetList": [{"pid": pid, "files": []} for pid in pids]},
+            "jobParams": {"datasetList": [{"pid": pid, "files": list(files)} for pid in pids]},
         }
         return str(self.call("POST", "v4/jobs", body)["id"])
 
@@ -128,8 +131,20 @@ class Facility:
     def archive(self, pid: str, holder: str = "test") -> ArchiveOutcome:
         return Archiving(self.tools, Monitor(pid)).archive(pid, holder)
 
-    def retrieve(self, pid: str, holder: str = "test") -> RetrievalOutcome:
-        return Retrieval(self.tools, Monitor(pid)).retrieve(pid, holder)
+    def retrieve(self, pid: str, holder: str = "test", files: Sequence[str] = ()) -> RetrievalOutcome:
+        return Retrieval(self.tools, Monitor(pid)).retrieve(pid, holder, files)
+
+    def retrieved(self, outcome: RetrievalOutcome) -> dict[str, bytes]:
+        """Content of every file in the tars that were retrieved, by path; folders end in a slash."""
+        found = {}
+        for download in Retrieval(self.tools, Monitor(outcome.pid)).downloads(outcome):
+            content = httpx.get(download.url).content
+            assert hashlib.sha256(content).hexdigest() == download.sha256
+            with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+                for member in tar:
+                    extracted = tar.extractfile(member)
+                    found[member.name + "/" * member.isdir()] = extracted.read() if extracted else b""
+        return found
 
     def bag(self, pid: str) -> Path:
         return self.lts_root / bag_folder(pid)
@@ -149,3 +164,17 @@ class Facility:
 def file_entry(path: str, size: int, perm: str = "-rw-r--r--", time: str = TIME, **more: Any) -> dict[str, Any]:
     """A file as scicat-cli lists it."""
     return {"path": path, "size": size, "time": time, "perm": perm, "uid": "ada", "gid": "users", **more}
+
+
+class SpaceNotes(Monitor):
+    """Keeps what is told to people, and tells when it is about space."""
+
+    def __init__(self, pid: str) -> None:
+        super().__init__(pid)
+        self.told: list[str] = []
+        self.waits = threading.Event()
+
+    def note(self, message: str) -> None:
+        self.told.append(message)
+        if "waiting for space" in message:
+            self.waits.set()

@@ -17,7 +17,7 @@ from archiver.workflow.errors import (
 )
 from archiver.workflow.jobs import DatasetResult, JobStatus, message_of, result_object, result_of_error, status_of
 from archiver.workflow.names import archive_id
-from archiver.workflow.retrieval import RetrievalOutcome, RetrievedDatablock
+from archiver.workflow.retrieval import RetrievalOutcome, RetrievedTar
 
 EXPIRES = datetime(2030, 1, 2, 3, 4, tzinfo=UTC)
 LATER = datetime(2030, 1, 3, tzinfo=UTC)
@@ -71,8 +71,7 @@ def test_the_message_tells_each_data_set_with_failures_first() -> None:
 
 def _retrieved(pid: str, count: int, expires_at: datetime = EXPIRES) -> DatasetResult:
     blocks = tuple(
-        RetrievedDatablock(archive_id(pid, index), 10 + index, 10240, f"{index:064}", shared=False)
-        for index in range(count)
+        RetrievedTar(archive_id(pid, index), 10 + index, 10240, f"{index:064}", shared=False) for index in range(count)
     )
     downloads = tuple(
         Download(pid, block.name, block.packed_size, block.sha256, f"https://s3.test/{block.archive_id}?signed")

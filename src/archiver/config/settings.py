@@ -81,6 +81,10 @@ class ObjectStoreSettings(EnvironmentSettings):
     """Where retrieved copies lie."""
     s3_url_expiration_days: int = Field(7, ge=1, le=7)
     """Lifetime of retrieval links and of the retrieved copies. SigV4 allows 7 days at most."""
+    s3_total_retrieval_space_tb: float = Field(10, gt=0)
+    """What retrieved copies may take of the storage together, TB of 10^12 bytes."""
+    retrieval_space_timeout_s: float = Field(6 * 3600, gt=0)
+    """How long a run waits for space in the retrieval bucket."""
     s3_ca_file: Path | None = None
     """CA bundle for an endpoint with a private CA."""
 
@@ -88,6 +92,11 @@ class ObjectStoreSettings(EnvironmentSettings):
     def public_endpoint(self) -> str:
         """URL that clients outside can reach."""
         return self.s3_external_endpoint or self.s3_endpoint
+
+    @property
+    def retrieval_capacity_bytes(self) -> int:
+        """What retrieved copies may take together, bytes."""
+        return int(self.s3_total_retrieval_space_tb * TERABYTE)
 
     @property
     def retrieval_lifetime(self) -> timedelta:

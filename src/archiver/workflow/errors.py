@@ -91,6 +91,12 @@ class NotRetrievableError(UserError):
     code = "not-retrievable"
 
 
+class UnknownFilesError(UserError):
+    """Files were asked for that the archived data set does not have."""
+
+    code = "unknown-files"
+
+
 class BadJobError(UserError):
     """A job that cannot be worked on: unknown, of another type, without data sets."""
 

@@ -74,17 +74,17 @@ def result_object(results: Sequence[DatasetResult]) -> Mapping[str, Any] | None:
     script = download_script([download for _, download in downloads], expires_at)
     entries = []
     for result, download in downloads:
-        blocks = result.retrieval.datablocks if result.retrieval is not None else ()
-        block = next(block for block in blocks if block.name == download.name)
+        tars = result.retrieval.tars if result.retrieval is not None else ()
+        tar = next(tar for tar in tars if tar.name == download.name)
         entries.append(
             {
                 "datasetId": result.pid,
                 "name": download.name,
-                "size": block.size,
-                "archiveId": block.archive_id,
+                "size": tar.size,
+                "archiveId": tar.archive_id,
                 "url": download.url,
-                "packedSize": block.packed_size,
-                "sha256": block.sha256,
+                "packedSize": tar.packed_size,
+                "sha256": tar.sha256,
                 "expiresAt": expires_at.isoformat(),
             }
         )
@@ -108,6 +108,17 @@ def begin_job(catalogue: Catalogue, job_id: str, job_type: JobType) -> Job:
         raise BadJobError(problem)
     catalogue.update_job(job_id, JobStatus.IN_PROGRESS, f"working on {len(job.datasets)} data sets")
     return job
+
+
+def files_wanted(catalogue: Catalogue, job_id: str, pid: str) -> tuple[str, ...]:
+    """The files of `pid` that the job asks for by name; none where it asks for all.
+
+    Asked of the catalogue by who needs it: there may be more names than a flow run's parameters may hold.
+
+    Raises:
+        BadJobError: the catalogue does not know the job.
+    """
+    return next((dataset.files for dataset in catalogue.job(job_id).datasets if dataset.pid == pid), ())
 
 
 def end_job(catalogue: Catalogue, job: Job, results: Sequence[DatasetResult]) -> JobStatus:

@@ -117,6 +117,11 @@ def archive_id(pid: str, index: int) -> str:
     return f"{bag_folder(pid)}/{PAYLOAD_FOLDER}/{datablock_name(pid, index)}"
 
 
+def selection_key(pid: str, digest: str) -> str:
+    """Key of a tar of single files in the retrieval bucket; `digest` tells what was asked for."""
+    return f"{bag_folder(pid)}/selections/{check_pid(pid).replace('/', '-')}_files-{digest}.tar"
+
+
 def check_archive_id(value: str) -> str:
     """An `archiveId` read from the catalogue, when it may be used as a path on the share.
 

@@ -26,8 +26,8 @@ from archiver.workflow.retrieval import Retrieval
 from archiver.workflow.smoke_comparison import Comparison
 from archiver.workflow.smoke_files import SmokeFile, SmokeFiles
 from archiver.workflow.smoke_share import make_smoke_share, old_smoke_shares, remove_smoke_share
+from archiver.workflow.tar_upload import part_size
 from archiver.workflow.tools import Tools
-from archiver.workflow.transfer import part_size
 
 log = structlog.get_logger(__name__)
 
@@ -303,10 +303,10 @@ class SmokeTest:
             monitor, comparison = self._monitors(pid, "comparing"), Comparison(given)
             monitor.expect(total)
             bucket = tools.store_settings.s3_retrieval_bucket
-            for datablock in retrieved.datablocks:
-                comparison.take(monitor.advance, tools.store, bucket, datablock.archive_id, datablock.sha256)
+            for tar in retrieved.tars:
+                comparison.take(monitor.advance, tools.store, bucket, tar.archive_id, tar.sha256)
             comparison.finish()
-        return SmokeTestOutcome(pid, given.count, total, len(retrieved.datablocks), tuple(watch.stages))
+        return SmokeTestOutcome(pid, given.count, total, len(retrieved.tars), tuple(watch.stages))
 
     def _remove(self, test: uuid.UUID) -> list[str]:
         """Remove all of a smoke test; what was left behind, and why."""

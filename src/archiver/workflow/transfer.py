@@ -4,16 +4,13 @@ Each is one pass over the bytes, written to run in a child process (`archiver.wo
 plain orders, opens what it needs itself and reports progress. Memory is bounded by the order's window.
 """
 
-import io
 import json
-import tarfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import stamina
 import structlog
@@ -35,6 +32,7 @@ from archiver.workflow.isolation import Progress
 from archiver.workflow.storage.lts import PosixShare, Reader, ShareAddress, Writer
 from archiver.workflow.storage.object_store import ObjectChangedError, ObjectStore
 from archiver.workflow.storage.s3_records import Checksum, CompletedPart, StoredObject
+from archiver.workflow.tar_upload import end_other_uploads, part_size
 
 log = structlog.get_logger(__name__)
 
@@ -102,19 +100,6 @@ class CopyOrder:
     sha256: str
     workers: int
     window_bytes: int
-    patience_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class SurveyOrder:
-    """Read a tar of the older service, which kept no checksum of it, and check its members."""
-
-    share: ShareAddress
-    archive_id: str
-    algorithm: str
-    """Of the members' checksums, as `md5`."""
-    members: Mapping[str, tuple[int, str]]
-    """Size in bytes and checksum in hexadecimal (empty where there is none) of each file, by path."""
     patience_s: float
 
 
@@ -505,7 +490,7 @@ class _NotYetReadableError(TransientError):
 
 
 @contextmanager
-def _opened(
+def opened_patiently(
     share: PosixShare, archive_id: str, patience_s: float, progress: Progress, *, just_written: bool = False
 ) -> Iterator[Reader]:
     """A file on the share, waiting while it is not readable; one just written may also take time to appear.
@@ -561,7 +546,7 @@ def prove_datablock(progress: Progress, order: ProveOrder) -> str:
     share = order.share.open()
     digest = new_digest(order.algorithm)
     with (
-        _opened(share, order.archive_id, order.patience_s, progress, just_written=True) as reader,
+        opened_patiently(share, order.archive_id, order.patience_s, progress, just_written=True) as reader,
         ThreadPoolExecutor(1, "read-back") as pool,
     ):
         size = reader.size
@@ -576,17 +561,6 @@ def prove_datablock(progress: Progress, order: ProveOrder) -> str:
     return PROOF_READ_BACK
 
 
-def _end_other_uploads(store: ObjectStore, bucket: str, key: str, own: str) -> None:
-    """Uploads of a key that were begun and not ended: of runs that died, for ours has the claim.
-
-    To be asked when ours has begun: where the reply to that was lost and it was begun again, there are two of them.
-    """
-    for begun in store.list_multiparts(bucket, key):
-        if begun.key == key and begun.upload_id != own:
-            store.abort_multipart(bucket, key, begun.upload_id)
-            log.info("unfinished_upload_ended", bucket=bucket, key=key)
-
-
 def copy_datablock(progress: Progress, order: CopyOrder) -> None:
     """Bring a datablock back into a bucket; the object appears only when all bytes have the recorded SHA-256.
 
@@ -599,10 +573,10 @@ def copy_datablock(progress: Progress, order: CopyOrder) -> None:
     digest = new_digest("sha256")
     with ExitStack() as stack:
         store = stack.enter_context(ObjectStore.open(order.store, max_connections=order.workers + 1))
-        reader = stack.enter_context(_opened(share, order.archive_id, order.patience_s, progress))
+        reader = stack.enter_context(opened_patiently(share, order.archive_id, order.patience_s, progress))
         pool = stack.enter_context(ThreadPoolExecutor(order.workers, "upload"))
         target = stack.enter_context(store.multipart_writer(order.bucket, order.archive_id))
-        _end_other_uploads(store, order.bucket, order.archive_id, target.upload_id)
+        end_other_uploads(store, order.bucket, order.archive_id, target.upload_id)
         size = reader.size
         part = part_size(size)
         parallel = max(1, min(order.workers, order.window_bytes // part))
@@ -631,83 +605,6 @@ def copy_datablock(progress: Progress, order: CopyOrder) -> None:
                 "See 'when the only copy is damaged' in the documentation."
             )
         target.complete()
-
-
-class _MeasuredStream(io.RawIOBase):
-    """A file on the share as a stream, its checksum taken on the way."""
-
-    def __init__(self, reader: Reader, progress: Progress) -> None:
-        self.digest = new_digest("sha256")
-        self.offset = 0
-        self._reader = reader
-        self._progress = progress
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        count = self._reader.readinto(view, self.offset)
-        self.digest.update(view[:count])
-        self.offset += count
-        self._progress(count)
-        return count
-
-
-def survey_datablock(progress: Progress, order: SurveyOrder) -> tuple[int, str]:
-    """Check every file of a tar against what the catalogue knows; the tar's length and SHA-256.
-
-    Raises:
-        DamagedError: the tar is missing or cut off, lacks a file, or holds one that is not what was archived.
-    """
-    share = order.share.open()
-    wrong: list[str] = []
-    seen: set[str] = set()
-    with ExitStack() as stack:
-        stream = _MeasuredStream(
-            stack.enter_context(_opened(share, order.archive_id, order.patience_s, progress)), progress
-        )
-        buffered = stack.enter_context(io.BufferedReader(stream, READ_CHUNK))
-        try:
-            with tarfile.open(fileobj=buffered, mode="r|", bufsize=MEBIBYTE) as tar:
-                for member in tar:
-                    expected = order.members.get(member.name)
-                    if expected is None or not member.isfile():
-                        continue
-                    seen.add(member.name)
-                    if not _member_is(tar, member, order.algorithm, *expected):
-                        wrong.append(member.name)
-        except tarfile.TarError as error:
-            raise DamagedError(
-                f"{order.archive_id} on the long-term storage is no readable tar: {error}. Nothing was changed."
-            ) from error
-        while buffered.read(READ_CHUNK):
-            pass
-    wrong += sorted(order.members.keys() - seen)
-    if wrong:
-        raise DamagedError(
-            f"Files in {order.archive_id} on the long-term storage are missing or not what was archived. "
-            "Nothing was changed. Files:",
-            wrong,
-        )
-    return stream.offset, stream.digest.hexdigest()
-
-
-def _member_is(tar: tarfile.TarFile, member: tarfile.TarInfo, algorithm: str, size: int, checksum: str) -> bool:
-    content = tar.extractfile(member)
-    if content is None or member.size != size:
-        return False
-    digest = new_digest(algorithm)
-    while data := content.read(MEBIBYTE):
-        digest.update(data)
-    return not checksum or digest.hexdigest() == checksum.lower()
-
-
-def part_size(size: int) -> int:
-    """Bytes of a part of an upload of `size` bytes: as few as S3's 10,000 parts allow, at least 32 MiB."""
-    least = 32 * MEBIBYTE
-    needed = -(-size // 10_000)
-    return max(least, -(-needed // MEBIBYTE) * MEBIBYTE)
 
 
 def object_sha256(store: ObjectStore, bucket: str, stored: StoredObject) -> str:

@@ -254,3 +254,20 @@ def test_both_forms_of_a_job_are_the_same_job() -> None:
     assert read_job(v3).datasets == datasets
     assert (read_job(v3).owner_user, read_job(v3).owner_group) == ("alice", "p1")
     assert read_job({"id": "1", "jobParams": None, "datasetList": ["odd", {}]}).datasets == ()
+
+
+@pytest.mark.parametrize(
+    ("listed", "asked_for"),
+    [
+        ([["x"], ["y", "z"]], ("x", "y", "z")),
+        ([["x"], []], ()),
+        ([[], ["x"]], ()),
+        ([[], ["x"], ["y"]], ()),
+    ],
+)
+def test_a_data_set_named_twice_is_asked_for_with_the_files_of_both(
+    listed: list[list[str]], asked_for: tuple[str, ...]
+) -> None:
+    parameters = {"datasetList": [{"pid": "a", "files": files} for files in listed]}
+    job = read_job({"id": "1", "type": "retrieve", "jobParams": parameters})
+    assert job.datasets == (JobDataset("a", asked_for),)

@@ -2,11 +2,14 @@
 
 import asyncio
 import base64
+import io
+import tarfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 import stamina
 from prefect.client.orchestration import get_client
@@ -87,6 +90,35 @@ def test_a_retrieve_job_hands_out_links_and_a_script(registered: Facility) -> No
     assert entry["archiveId"].endswith("_0.tar")
     assert entry["url"].startswith("http")
     assert "sha256sum" in base64.b64decode(result["downloadScript"]).decode()
+
+
+def test_a_retrieve_job_that_names_files_hands_out_these_alone(registered: Facility) -> None:
+    pid = registered.ingest({"f": b"1", "folder/g": b"22"})
+    archive(registered.submit("archive", pid))
+    job_id = registered.submit("retrieve", pid, files=["folder/g"])
+
+    state = retrieve(job_id)
+
+    assert state.is_completed(), state.message
+    (entry,) = registered.job(job_id)["jobResultObject"]["result"]
+    assert entry["size"] == 2
+    with tarfile.open(fileobj=io.BytesIO(httpx.get(entry["url"]).content)) as tar:
+        assert tar.getnames() == ["folder/g"]
+    assert "1 files that were asked for" in registered.job(job_id)["statusMessage"]
+
+
+def test_a_retrieve_job_that_names_unknown_files_is_the_users_error(registered: Facility) -> None:
+    pid = registered.ingest({"f": b"1"})
+    archive(registered.submit("archive", pid))
+    job_id = registered.submit("retrieve", pid, files=["f", "g"])
+
+    state = retrieve(job_id)
+
+    assert state.is_failed()
+    job = registered.job(job_id)
+    assert job["statusCode"] == "finishedWithDatasetErrors"
+    assert "Unknown: 'g'" in job["statusMessage"]
+    assert "Unknown: 'g'" in registered.lifecycle(pid)["retrieveReturnMessage"]
 
 
 def test_a_job_of_another_type_is_ended_with_a_message(registered: Facility) -> None:

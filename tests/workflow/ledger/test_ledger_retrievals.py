@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 
 from archiver.workflow.errors import ClaimLostError, DatasetBusyError
+from archiver.workflow.ledger.errors import NoRetrievalSpaceError
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import RetrievalRecord, RetrievalState
 
@@ -147,3 +148,60 @@ def test_a_copy_that_was_extended_is_not_removed(ledger: Ledger) -> None:
 
     assert not ledger.begin_removal(claim, now)
     assert known(ledger).state is RetrievalState.READY
+
+
+def claim_with(ledger: Ledger, archive_id: str, reserve: int, capacity: int = 100) -> None:
+    ledger.claim_retrieval(archive_id, f"run of {archive_id}", TIMEOUT, reserve=reserve, capacity=capacity)
+
+
+def test_copies_and_reservations_together_stay_within_the_capacity(ledger: Ledger) -> None:
+    ready = ledger.claim_retrieval("ready", "run", TIMEOUT, reserve=60, capacity=100)
+    until = datetime.now(UTC) + DAY
+    ledger.record_retrieved(ready, 50, "ab" * 32, until)
+    ledger.release_retrieval(ready)
+    claim_with(ledger, "one", 30)
+
+    with pytest.raises(NoRetrievalSpaceError, match="has 20 of 100 bytes free") as refused:
+        claim_with(ledger, "two", 21)
+
+    assert (refused.value.free_bytes, refused.value.next_free) == (20, until)
+    assert ledger.retrieval("two") is None
+    claim_with(ledger, "two", 20)
+    assert ledger.retrieval_bytes(TIMEOUT) == 100
+
+
+def test_200_copies_asked_for_at_once_never_take_more_than_there_is(
+    ledger: Ledger, at_once: Callable[..., list[object]]
+) -> None:
+    calls = [partial(claim_with, ledger, f"tar {number}", 7) for number in range(200)]
+    outcomes = at_once(24, calls)
+
+    granted = [outcome for outcome in outcomes if outcome is None]
+    assert len(granted) == 100 // 7
+    assert all(isinstance(outcome, NoRetrievalSpaceError) for outcome in outcomes if outcome is not None)
+    assert ledger.retrieval_bytes(TIMEOUT) == 7 * (100 // 7)
+
+
+def test_a_reservation_ends_with_its_claim(ledger: Ledger) -> None:
+    claim = ledger.claim_retrieval(TAR, "run", TIMEOUT, reserve=100, capacity=100)
+    ledger.release_retrieval(claim)
+
+    assert ledger.retrieval_bytes(TIMEOUT) == 0
+    claim_with(ledger, "next", 100)
+
+
+def test_what_a_dead_run_reserved_counts_no_more(ledger: Ledger) -> None:
+    claim_with(ledger, "dead", 100)
+
+    assert ledger.retrieval_bytes(DEAD) == 0
+    ledger.claim_retrieval("next", "run", DEAD, reserve=100, capacity=100)
+
+
+def test_a_copy_that_is_made_anew_takes_its_place_once(ledger: Ledger) -> None:
+    claim = ledger.claim_retrieval(TAR, "run", TIMEOUT, reserve=80, capacity=100)
+    ledger.record_retrieved(claim, 80, "ab" * 32, datetime.now(UTC) + DAY)
+    ledger.release_retrieval(claim)
+
+    ledger.claim_retrieval(TAR, "run", TIMEOUT, reserve=80, capacity=100)
+
+    assert ledger.retrieval_bytes(TIMEOUT) == 80

@@ -157,7 +157,7 @@ def test_odd_but_safe_pids_are_archived(facility: Facility, pid: str) -> None:
     facility.ingest({"f": b"1"}, own)
 
     assert facility.archive(own).files == 1
-    assert facility.retrieve(own).datablocks[0].packed_size > 0
+    assert facility.retrieve(own).tars[0].packed_size > 0
 
 
 def test_a_pid_inside_anothers_folder_is_refused(facility: Facility) -> None:

@@ -529,7 +529,7 @@ def retrieve(facility: Facility) -> str:
     """A data set that was archived and retrieved; the archiveId of its one copy."""
     pid = facility.ingest({"f": b"1"})
     facility.archive(pid)
-    return facility.retrieve(pid).datablocks[0].archive_id
+    return facility.retrieve(pid).tars[0].archive_id
 
 
 def is_copied(facility: Facility, archive_id: str) -> bool:

@@ -1,7 +1,5 @@
 """Retrieval with real parts: what comes back, and how often it is copied."""
 
-import hashlib
-import io
 import subprocess
 import tarfile
 import threading
@@ -10,12 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from archiver.local.scicat.defaults import ARCHIVER
 from archiver.workflow.download_script import download_script
 from archiver.workflow.errors import DamagedError, NotRetrievableError
 from archiver.workflow.monitor import Monitor
 from archiver.workflow.retrieval import Retrieval, RetrievalOutcome
-from support.facility import TIME, Facility
+from support.facility import Facility
 
 FILES = {"a.txt": b"alpha", "sub dir/b 'quoted'.bin": b"\x00\x01" * 5000, "-leading": b"dash"}
 
@@ -63,10 +60,10 @@ def test_the_download_script_goes_on_with_a_file_that_was_cut_off(facility: Faci
     pid = facility.ingest(FILES)
     facility.archive(pid)
     outcome = facility.retrieve(pid)
-    name = outcome.datablocks[0].name
+    name = outcome.tars[0].name
     partial = tmp_path / "target" / f"{pid.replace('/', '-')}.download"
     partial.mkdir(parents=True)
-    with (facility.lts_root / outcome.datablocks[0].archive_id).open("rb") as tar:
+    with (facility.lts_root / outcome.tars[0].archive_id).open("rb") as tar:
         (partial / name).write_bytes(tar.read(1000))
 
     done = _run(_script(facility, outcome), tmp_path / "target")
@@ -80,7 +77,7 @@ def test_the_download_script_stops_at_bytes_that_are_not_the_archived_ones(facil
     outcome = facility.retrieve(pid)
     partial = tmp_path / "target" / f"{pid.replace('/', '-')}.download"
     partial.mkdir(parents=True)
-    (partial / outcome.datablocks[0].name).write_bytes(b"x" * 1000)
+    (partial / outcome.tars[0].name).write_bytes(b"x" * 1000)
 
     done = _run(_script(facility, outcome), tmp_path / "target")
 
@@ -96,8 +93,8 @@ def test_a_datablock_that_is_still_there_is_not_copied_again(facility: Facility)
 
     second = facility.retrieve(pid, "another job")
 
-    assert [block.shared for block in first.datablocks] == [False]
-    assert [block.shared for block in second.datablocks] == [True]
+    assert [tar.shared for tar in first.tars] == [False]
+    assert [tar.shared for tar in second.tars] == [True]
 
 
 def test_two_requests_at_once_share_one_copy(facility: Facility) -> None:
@@ -114,7 +111,7 @@ def test_two_requests_at_once_share_one_copy(facility: Facility) -> None:
     for thread in threads:
         thread.join()
 
-    assert sorted(block.shared for outcome in outcomes for block in outcome.datablocks) == [False, True]
+    assert sorted(tar.shared for outcome in outcomes for tar in outcome.tars) == [False, True]
 
 
 def test_a_flipped_bit_on_the_share_is_found_and_nothing_is_handed_out(facility: Facility) -> None:
@@ -138,54 +135,4 @@ def test_a_data_set_that_was_never_archived_cannot_be_retrieved(facility: Facili
     pid = facility.ingest(FILES)
 
     with pytest.raises(NotRetrievableError, match="Archive it first"):
-        facility.retrieve(pid)
-
-
-def _archived_by_the_older_service(facility: Facility, spoilt: bool = False) -> str:
-    """A data set as the older service left it: a tar without a bag, MD5 of its files in the catalogue."""
-    pid = facility.new_dataset()
-    archive_id = f"openem-network/datasets/{pid}/datablocks/{pid.replace('/', '-')}_0.tar"
-    target = facility.lts_root / archive_id
-    target.parent.mkdir(parents=True)
-    with tarfile.open(target, "w") as tar:
-        for path, content in FILES.items():
-            info = tarfile.TarInfo(path)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content[::-1] if spoilt else content))
-    facility.call(
-        "POST",
-        "v3/datablocks",
-        {
-            "datasetId": pid,
-            "archiveId": archive_id,
-            "size": sum(map(len, FILES.values())),
-            "packedSize": target.stat().st_size,
-            "chkAlg": "md5",
-            "version": "1.0",
-            "dataFileList": [
-                {"path": path, "size": len(content), "time": TIME, "chk": hashlib.md5(content).hexdigest()}
-                for path, content in FILES.items()
-            ],
-        },
-        user=ARCHIVER,
-    )
-    return pid
-
-
-def test_a_tar_of_the_older_service_is_checked_by_its_files_and_retrieved(facility: Facility, tmp_path: Path) -> None:
-    pid = _archived_by_the_older_service(facility)
-
-    outcome = facility.retrieve(pid)
-    done = _run(_script(facility, outcome), tmp_path / "target")
-
-    assert done.returncode == 0, done.stderr
-    unpacked = tmp_path / "target" / pid.replace("/", "-")
-    assert (unpacked / "a.txt").read_bytes() == b"alpha"
-    assert [block.shared for block in facility.retrieve(pid).datablocks] == [True]
-
-
-def test_a_tar_of_the_older_service_with_other_bytes_is_not_handed_out(facility: Facility) -> None:
-    pid = _archived_by_the_older_service(facility, spoilt=True)
-
-    with pytest.raises(DamagedError, match=r"not what was archived.*'a\.txt'"):
         facility.retrieve(pid)

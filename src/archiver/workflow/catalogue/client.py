@@ -223,6 +223,18 @@ class Catalogue:
             return self._blocks.read(pid, "datablocks", read_datablock)
         return [read_datablock(block) for block in self._blocks.headers(pid, "datablocks")]
 
+    def datablock(self, pid: str, block_id: str) -> Datablock:
+        """One registered datablock with its files, by SciCat's own id.
+
+        Raises:
+            UnknownDatasetError: SciCat does not know the data set.
+            CatalogueError: it is not there any more.
+        """
+        document = self._blocks.read_one(pid, "datablocks", block_id)
+        if document is None:
+            raise CatalogueError(f"The datablocks of {pid} changed while they were read. Try again.")
+        return read_datablock(document)
+
     def register_datablock(self, pid: str, block: Datablock) -> Datablock:
         """The registered datablock, read back and equal to `block`. One that is there already is adopted.
 
@@ -288,10 +300,7 @@ class Catalogue:
         header = next((header for header in headers if header.archive_id == block.archive_id), None)
         if header is None:
             return None
-        document = self._blocks.read_one(pid, "datablocks", header.id)
-        if document is None:
-            raise CatalogueError(f"The datablocks of {pid} changed while they were read. Try again.")
-        found = read_datablock(document)
+        found = self.datablock(pid, header.id)
         if difference := datablock_difference(block, found):
             raise CatalogueRefusedError(
                 f"SciCat has another datablock {block.archive_id} of {pid} (id {found.id}): {difference}. "

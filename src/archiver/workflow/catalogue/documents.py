@@ -248,7 +248,11 @@ def read_job(document: JsonObject) -> Job:
     datasets: dict[str, JobDataset] = {}
     for item in listed if isinstance(listed, list) else []:
         if isinstance(item, dict) and (pid := _text(item, "pid")):
-            datasets.setdefault(pid, JobDataset(pid, _texts(item.get("files"))))
+            files = _texts(item.get("files"))
+            if (before := datasets.get(pid)) is not None:
+                # Named twice: all files, if one of the two asks for all.
+                files = before.files + files if before.files and files else ()
+            datasets[pid] = JobDataset(pid, files)
     if not (job_id := _text(document, "id", "_id")):
         raise BadDocumentError("A job in SciCat has no id. Check that this version of SciCat is supported.")
     return Job(

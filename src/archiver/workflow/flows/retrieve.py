@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from archiver.workflow.download_script import Download
 from archiver.workflow.flows.dataset_runs import holder, run_job, with_tries
 from archiver.workflow.flows.monitor import PrefectMonitor, artifact_key
-from archiver.workflow.jobs import DatasetResult, JobType
+from archiver.workflow.jobs import DatasetResult, JobType, files_wanted
 from archiver.workflow.retrieval import Retrieval, RetrievalOutcome, report_retrieval_failure
 from archiver.workflow.tools import Tools
 
@@ -21,13 +21,13 @@ def retrieve_dataset(pid: str, job_id: str) -> DatasetResult:
 
     def retrieve(tools: Tools) -> tuple[RetrievalOutcome, tuple[Download, ...]]:
         retrieval = Retrieval(tools, monitor)
-        retrieved = retrieval.retrieve(pid, holder())
+        retrieved = retrieval.retrieve(pid, holder(), files_wanted(tools.catalogue, job_id, pid))
         return retrieved, tuple(retrieval.downloads(retrieved))
 
     outcome, downloads = with_tries(pid, retrieve)
     links = "".join(f"- [{download.name}]({download.url})\n" for download in downloads)
     create_markdown_artifact(
-        f"Links to the datablocks of {pid}, until {outcome.expires_at:%Y-%m-%d %H:%M} UTC:\n\n{links}",
+        f"Links to what was retrieved of {pid}, until {outcome.expires_at:%Y-%m-%d %H:%M} UTC:\n\n{links}",
         artifact_key("links", pid),
     )
     return DatasetResult(pid, outcome.message, retrieval=outcome, downloads=downloads)

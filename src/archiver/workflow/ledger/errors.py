@@ -1,6 +1,8 @@
 """What the ledger refuses, and what can fail in reaching it."""
 
-from archiver.workflow.errors import PermanentError, TransientError, UserError
+from datetime import datetime
+
+from archiver.workflow.errors import NoSpaceError, PermanentError, TransientError, UserError
 
 
 class LedgerError(TransientError):
@@ -52,6 +54,25 @@ class LargerThanLandingZoneError(UserError):
         super().__init__(
             f"{requested_bytes} bytes were requested and the whole landing zone holds {capacity_bytes}. "
             "Split the data set, or ask the operators for a larger landing zone."
+        )
+
+
+class NoRetrievalSpaceError(NoSpaceError):
+    """The retrieval bucket has no room at the moment; room comes free as copies expire."""
+
+    code = "no-retrieval-space"
+
+    def __init__(
+        self, capacity_bytes: int, free_bytes: int, requested_bytes: int, next_free: datetime | None = None
+    ) -> None:
+        self.capacity_bytes = capacity_bytes
+        self.free_bytes = free_bytes
+        self.requested_bytes = requested_bytes
+        self.next_free = next_free
+        until = f" The next copy expires at {next_free:%Y-%m-%d %H:%M} UTC." if next_free else ""
+        super().__init__(
+            f"The retrieval bucket has {free_bytes} of {capacity_bytes} bytes free (S3_TOTAL_RETRIEVAL_SPACE_TB), and "
+            f"{requested_bytes} are needed.{until}"
         )
 
 

@@ -154,7 +154,7 @@ class RetrievalClaim:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalRecord:
-    """A datablock's copy in the retrieval bucket."""
+    """A datablock's copy in the retrieval bucket, or a tar of single files there."""
 
     archive_id: str
     state: RetrievalState
@@ -165,6 +165,8 @@ class RetrievalRecord:
     holder: str | None
     heartbeat_at: datetime | None
     updated_at: datetime
+    reserved_bytes: int = 0
+    """Set aside for it while it is being copied."""
 
 
 @dataclass(frozen=True, slots=True)

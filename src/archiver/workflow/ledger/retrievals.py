@@ -3,13 +3,17 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.workflow.errors import ClaimLostError, DatasetBusyError
-from archiver.workflow.ledger.database import Database, clock, fields
+from archiver.workflow.ledger.database import Database, clock, fields, lock_until_commit
+from archiver.workflow.ledger.errors import NoRetrievalSpaceError
 from archiver.workflow.ledger.records import RetrievalClaim, RetrievalRecord, RetrievalState
 from archiver.workflow.ledger.tables import UtcDateTime, retrieval_fences, retrievals
+
+RETRIEVAL_SPACE_LOCK = 0x61_72_63_68_03
+"""Advisory lock under which space in the retrieval bucket is granted, one request after the other."""
 
 
 def _held_by(claim: RetrievalClaim) -> ColumnElement[bool]:
@@ -38,19 +42,43 @@ def _later(expires_at: datetime) -> ColumnElement[datetime]:
     return func.greatest(retrievals.c.expires_at, literal(expires_at, UtcDateTime))
 
 
+def _taken(timeout: timedelta) -> ColumnElement[int]:
+    """What a copy takes of the bucket: its size, and what is reserved for it while its holder lives."""
+    is_alive = retrievals.c.heartbeat_at > clock - literal(timeout)
+    reserved = case((is_alive, retrievals.c.reserved_bytes), else_=0)
+    return func.greatest(func.coalesce(retrievals.c.size, 0), reserved)
+
+
+def _check_space(connection: Connection, archive_id: str, timeout: timedelta, reserve: int, capacity: int) -> None:
+    """Whether there is room for a claim just made; else what was done in the transaction is to be undone."""
+    others = retrievals.c.archive_id != archive_id
+    taken, next_free = connection.execute(
+        select(
+            func.coalesce(func.sum(_taken(timeout)).filter(others), 0),
+            func.min(retrievals.c.expires_at).filter(others),
+        )
+    ).one()
+    if taken + reserve > capacity:
+        raise NoRetrievalSpaceError(capacity, max(0, capacity - int(taken)), reserve, next_free)
+
+
 class Retrievals(Database):
-    """Who copies which datablock, and until when the copies are kept.
+    """Who copies which datablock, until when the copies are kept, and what they take of the bucket.
 
     Whoever copies or removes an object of the retrieval bucket holds the claim on it meanwhile.
     """
 
-    def claim_retrieval(self, archive_id: str, holder: str, timeout: timedelta) -> RetrievalClaim:
+    def claim_retrieval(
+        self, archive_id: str, holder: str, timeout: timedelta, *, reserve: int = 0, capacity: int | None = None
+    ) -> RetrievalClaim:
         """The right to copy or remove the copy of `archive_id`, with a fence higher than all before.
 
-        A copy that is ready stays so.
+        A copy that is ready stays so. `reserve` bytes of the bucket are set aside until the claim ends, if all
+        copies together stay within the `capacity`; without one they always are.
 
         Raises:
             DatasetBusyError: another holder gave a sign of life less than `timeout` ago.
+            NoRetrievalSpaceError: there is no room at the moment; nothing was claimed.
         """
         fence = retrieval_fences.next_value()
         statement = (
@@ -61,10 +89,17 @@ class Retrievals(Database):
                 fence=fence,
                 holder=holder,
                 heartbeat_at=clock,
+                reserved_bytes=reserve,
             )
             .on_conflict_do_update(
                 index_elements=[retrievals.c.archive_id],
-                set_={"fence": fence, "holder": holder, "heartbeat_at": clock, "updated_at": clock},
+                set_={
+                    "fence": fence,
+                    "holder": holder,
+                    "heartbeat_at": clock,
+                    "updated_at": clock,
+                    "reserved_bytes": reserve,
+                },
                 where=or_(
                     retrievals.c.holder.is_(None),
                     retrievals.c.holder == holder,
@@ -74,13 +109,23 @@ class Retrievals(Database):
             .returning(retrievals.c.fence)
         )
         with self._transaction() as connection:
+            if capacity is not None:
+                lock_until_commit(connection, RETRIEVAL_SPACE_LOCK)
             granted = connection.execute(statement).scalar_one_or_none()
-        if granted is None:
-            raise DatasetBusyError(
-                f"{archive_id} is being copied by another run. Try again when that run has ended, "
-                f"or {timeout.total_seconds():g} s after it died."
-            )
+            if granted is None:
+                raise DatasetBusyError(
+                    f"{archive_id} is being copied by another run. Try again when that run has ended, "
+                    f"or {timeout.total_seconds():g} s after it died."
+                )
+            if capacity is not None:
+                _check_space(connection, archive_id, timeout, reserve, capacity)
         return RetrievalClaim(archive_id, granted, holder)
+
+    def retrieval_bytes(self, timeout: timedelta) -> int:
+        """What the copies take of the bucket; reservations of holders silent for `timeout` do not count."""
+        with self._transaction() as connection:
+            total = connection.execute(select(func.coalesce(func.sum(_taken(timeout)), 0))).scalar_one()
+        return int(total)
 
     def heartbeat_retrieval(self, claim: RetrievalClaim) -> None:
         """Shows that the holder is alive.
@@ -109,6 +154,7 @@ class Retrievals(Database):
                 expires_at=_later(expires_at),
                 heartbeat_at=clock,
                 updated_at=clock,
+                reserved_bytes=0,
             )
         )
         with self._transaction() as connection:
@@ -119,7 +165,9 @@ class Retrievals(Database):
         """Ends the claim; nothing happens when it is lost already."""
         with self._transaction() as connection:
             connection.execute(
-                update(retrievals).where(_held_by(claim)).values(holder=None, heartbeat_at=None, updated_at=clock)
+                update(retrievals)
+                .where(_held_by(claim))
+                .values(holder=None, heartbeat_at=None, updated_at=clock, reserved_bytes=0)
             )
 
     def retrieval(self, archive_id: str) -> RetrievalRecord | None:

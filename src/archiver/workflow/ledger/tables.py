@@ -182,11 +182,13 @@ retrievals = Table(
     Column("sha256", Text),
     _moment("expires_at"),
     _now("updated_at"),
+    Column("reserved_bytes", BigInteger, nullable=False, server_default=text("0")),
     _one_of("state", RetrievalState),
     CheckConstraint(
         "state <> 'ready' OR (size IS NOT NULL AND sha256 IS NOT NULL AND expires_at IS NOT NULL)",
         name="ready_complete",
     ),
+    CheckConstraint("reserved_bytes >= 0", name="reserved_not_negative"),
     Index(None, "expires_at"),
 )
 
