@@ -93,6 +93,14 @@ def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path, link: str) -> Non
     assert link.removeprefix("/") in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["how-to", "explanation"])
+def test_every_page_of_a_kind_is_listed(site: Path, kind: str) -> None:
+    listed = (site / kind / "index.html").read_text(encoding="utf-8").partition("<article")[2]
+
+    for page in (ROOT / "docs" / kind).glob("*.md"):
+        assert page.stem == "index" or f'href="{page.stem}.html"' in listed
+
+
 def test_decisions_are_listed_newest_first(tmp_path: Path) -> None:
     (tmp_path / "2026-01-02-a.md").write_text("# 2026-01-02 Older\n\nText.\n")
     (tmp_path / "2026-03-04-b.md").write_text("# 2026-03-04 Newer\n")

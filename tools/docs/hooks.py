@@ -1,4 +1,4 @@
-"""What mkdocs does for this project while it builds: orders the kinds of pages, and lists the decisions."""
+"""What mkdocs does for this project while it builds: orders the kinds of pages, and lists the pages of each kind."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,8 @@ from mkdocs.structure.pages import Page
 
 _KINDS: Final = ("Tutorials", "How to", "Reference", "Explanation", "Decisions")
 _DECISIONS_PAGE: Final = "decisions/index.md"
-_MARK: Final = "<!-- decisions -->"
+_DECISIONS_MARK: Final = "<!-- decisions -->"
+_PAGES_MARK: Final = "<!-- pages -->"
 _DECISION: Final = re.compile(r"# (?P<date>\d{4}-\d{2}-\d{2}) (?P<title>.+)")
 
 
@@ -45,8 +46,19 @@ def decisions(folder: Path) -> str:
     return "\n".join(["| date | decision |", "|---|---|", *rows])
 
 
+def pages(folder: Path) -> str:
+    """A list of the other pages in `folder` by their titles, in Markdown."""
+    titles = {
+        page.name: page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        for page in folder.glob("*.md")
+        if page.name != "index.md"
+    }
+    return "\n".join(f"* [{title}]({name})" for name, title in sorted(titles.items(), key=lambda item: item[1]))
+
+
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, **_: Any) -> str:
-    """Fill in the list of decisions."""
-    if page.file.src_uri != _DECISIONS_PAGE:
-        return markdown
-    return markdown.replace(_MARK, decisions(Path(config.docs_dir) / "decisions"))
+    """Fill in the lists of decisions and of pages."""
+    folder = (Path(config.docs_dir) / page.file.src_uri).parent
+    if page.file.src_uri == _DECISIONS_PAGE:
+        markdown = markdown.replace(_DECISIONS_MARK, decisions(folder))
+    return markdown.replace(_PAGES_MARK, pages(folder)) if _PAGES_MARK in markdown else markdown
