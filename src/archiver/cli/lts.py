@@ -61,7 +61,7 @@ def open_share(root: Path | None) -> "Iterator[tuple[ChildProcess, ShareAddress]
 
 
 @contextmanager
-def _bar(what: str, total: int | None) -> "Iterator[Progress]":
+def progress_bar(what: str, total: int | None) -> "Iterator[Progress]":
     """A bar on stderr that is gone afterwards; nothing where stderr is no terminal. Counts bytes."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -209,7 +209,7 @@ def verify(
                 counts[state] += 1
                 answer.item({"pid": pid, "result": state, "damages": []}, f"{state:<10} {shown(pid)}: not verified")
                 continue
-            with _bar(pid, holding.size) as progress:
+            with progress_bar(pid, holding.size) as progress:
                 done = child.call(verify_bag, progress, address, pid, members=members)
             result = "good" if done.is_good else "damaged"
             counts[result] += 1
@@ -255,7 +255,7 @@ def extract(
     with open_share(root) as (child, address):
         holding = None if files else Holdings(child, address).find(pid)
         order = ExtractOrder(address, pid, to.absolute(), tuple(files or ()), overwrite)
-        with _bar(pid, None if holding is None else holding.size) as progress:
+        with progress_bar(pid, None if holding is None else holding.size) as progress:
             done = child.call(extract_files, progress, order)
         with Answer("failures", as_json=as_json, **_head(address), pid=pid, to=str(order.target)) as answer:
             for failure in done.failures:
@@ -299,7 +299,7 @@ def rebuild_ledger(
         work.prepare()
         with (
             Answer("datasets", as_json=as_json, **_head(address), dry_run=dry_run, verified=verify_first) as answer,
-            _bar("reading the bags", None) as progress,
+            progress_bar("reading the bags", None) as progress,
         ):
             for each in work.rebuild(progress):
                 outcomes[each.outcome] += 1
@@ -328,9 +328,10 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 }
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
+def add_to(app: typer.Typer) -> typer.Typer:
+    """Add the commands; the group they are in."""
     lts = typer.Typer(name="lts", no_args_is_help=True, help="Look at, check and read the long-term storage share.")
     for name, (command, codes) in _COMMANDS.items():
         lts.command(name, epilog=codes)(command)
     app.add_typer(lts)
+    return lts

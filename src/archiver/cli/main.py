@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from archiver.cli import catalogue, configure, lts, reconcile, stack
+from archiver.cli import catalogue, configure, heal, lts, reconcile, stack
 from archiver.cli.errors import Commands
 
 app = typer.Typer(
@@ -36,6 +36,6 @@ def options(
 
 stack.add_to(app)
 configure.add_to(app)
-lts.add_to(app)
+heal.add_to(lts.add_to(app))
 catalogue.add_to(app)
 reconcile.add_to(app)

@@ -33,6 +33,7 @@ def _with_scheme(value: object) -> object:
     return value
 
 
+Folders = Annotated[tuple[Path, ...], BeforeValidator(_split_groups)]
 Groups = Annotated[tuple[str, ...], BeforeValidator(_split_groups)]
 Url = Annotated[str, BeforeValidator(_with_scheme)]
 
@@ -248,6 +249,10 @@ class LtsSettings(EnvironmentSettings):
     """A call to the share that shows no progress for so long is given up and its process killed."""
     archiver_lts_file_timeout_s: float = Field(300, ge=0)
     """How long a file just written may stay unreadable."""
+    lts_copies: Folders = ()
+    """Mount points of further shares that hold a copy of each bag, parted by `;`. Their order must stay."""
+    lts_copies_timeout_s: float = Field(6 * 3600, gt=0)
+    """How long publishing waits for a share of a copy that is missing."""
 
 
 class ArchivingSettings(EnvironmentSettings):

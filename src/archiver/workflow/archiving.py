@@ -59,6 +59,7 @@ from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import Claim, DatablockRecord, Stage
 from archiver.workflow.monitor import Limit, Monitor
 from archiver.workflow.names import archive_id, check_pid, dataset_prefix
+from archiver.workflow.second_copies import SecondCopies
 from archiver.workflow.storage.s3_records import StoredObject
 from archiver.workflow.tools import Tools
 from archiver.workflow.transfer import (
@@ -311,6 +312,20 @@ class _Run:
     def _bucket(self) -> str:
         return self.tools.store_settings.s3_landingzone_bucket
 
+    @property
+    def _copies(self) -> SecondCopies:
+        tools = self.tools
+        return SecondCopies(
+            tools.ledger,
+            tools.share,
+            tools.lts,
+            self.monitor,
+            self.pid,
+            self.attempt,
+            self._claim_holds,
+            lambda _: self.heart.check(),
+        )
+
     def run(self) -> ArchiveOutcome:
         bag = self.child.call(inspect_bag, None, self.tools.share, self.pid)
         if bag.published:
@@ -501,8 +516,10 @@ class _Run:
         )
         contents = BagContents(self.pid, tuple(datablocks), info, dataset.document)
         self.child.call(prepare_bag, None, self.tools.share, contents, self.attempt)
+        self._copies.make()
         self._still_ours()
         self.child.call(commit_bag, None, self.tools.share, self.pid, self.attempt)
+        self._copies.seal()
         self.tools.ledger.record_stage(self.claim, Stage.PUBLISHED)
 
     # ------------------------------------------------------------------------------------------ registered
@@ -566,6 +583,7 @@ class _Run:
         files = sum(totals.files for totals in bag.datablocks)
         payload = sum(totals.size for totals in bag.datablocks)
         self.child.call(commit_bag, None, self.tools.share, self.pid, self.attempt)
+        self._copies.seal()
         self._register(bag.datablocks)
         landed = self._in_bag_too(bag)
         for totals in bag.datablocks:

@@ -23,11 +23,11 @@ from archiver.config.settings import LtsSettings, ReconciliationSettings
 from archiver.workflow.bags import take_turn, unfinished_files
 from archiver.workflow.claims import claimed
 from archiver.workflow.errors import ArchiverError, ClaimLostError, DatasetBusyError, UnsafeNameError
-from archiver.workflow.holdings.rebuilding import IDENTITY_FACT, Adoption, AdoptionOutcome, LedgerRebuilding
+from archiver.workflow.holdings.rebuilding import Adoption, AdoptionOutcome, LedgerRebuilding
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.storage.lts import ShareAddress
-from archiver.workflow.tools import read_identity
+from archiver.workflow.tools import IDENTITY_FACT, read_identity
 
 log = structlog.get_logger(__name__)
 

@@ -13,6 +13,9 @@ from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.storage.lts import PosixShare, ShareAddress
 from archiver.workflow.storage.object_store import ObjectStore
 
+IDENTITY_FACT = "lts_identity"
+"""Under which the ledger remembers the share it belongs to."""
+
 
 @dataclass(frozen=True)
 class Tools:
@@ -35,6 +38,14 @@ def read_identity(progress: Progress, root: Path) -> UUID:
     return PosixShare(root).identity()
 
 
+def _identity(ledger: Ledger, child: ChildProcess, root: Path, *, has_copies: bool) -> UUID:
+    """Of the archive's share: by the ledger, or for the first time by what is mounted."""
+    known = ledger.remembered(IDENTITY_FACT)
+    if known is not None and has_copies:
+        return UUID(known)  # where it is not mounted, whoever only reads has another copy
+    return UUID(ledger.remember(IDENTITY_FACT, str(child.call(read_identity, None, root))))
+
+
 @contextmanager
 def open_tools(configuration: FlowConfiguration) -> Iterator[Tools]:
     """Tools for the time of the `with` block.
@@ -48,8 +59,8 @@ def open_tools(configuration: FlowConfiguration) -> Iterator[Tools]:
         ledger = stack.enter_context(Ledger.open(configuration.ledger))
         root = configuration.lts.lts_root_folder
         with ChildProcess(configuration.lts.lts_stall_timeout_s) as child:  # for this call alone: it takes 80 MB
-            mounted = child.call(read_identity, None, root)
-        address = ShareAddress(root, UUID(ledger.remember("lts_identity", str(mounted))))
+            identity = _identity(ledger, child, root, has_copies=bool(configuration.lts.lts_copies))
+        address = ShareAddress(root, identity)
         yield Tools(
             store=stack.enter_context(ObjectStore.open(configuration.store)),
             catalogue=stack.enter_context(Catalogue.open(configuration.catalogue)),

@@ -14,7 +14,6 @@ from archiver.local.postgres import PostgresServer
 from archiver.workflow.errors import WrongShareError
 from archiver.workflow.holdings.reading import PROOF_READ
 from archiver.workflow.holdings.rebuilding import (
-    IDENTITY_FACT,
     Adoption,
     AdoptionOutcome,
     LedgerRebuilding,
@@ -25,6 +24,7 @@ from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import DatablockRecord, FixityOutcome, Stage
 from archiver.workflow.names import DATASETS_FOLDER, bag_folder
 from archiver.workflow.storage.lts import IDENTITY_FILE, ShareAddress
+from archiver.workflow.tools import IDENTITY_FACT
 from support.bags import FILES, make_bag, tamper
 from support.facility import Facility
 

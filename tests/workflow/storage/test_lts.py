@@ -71,6 +71,18 @@ def _read(storage: LongTermStorage, path: str = PATH) -> bytes:
 # ------------------------------------------------------------------------------------------------ the contract
 
 
+def test_a_sealed_file_is_set_aside_whole_and_another_takes_its_place(storage: LongTermStorage) -> None:
+    _write(storage, b"damaged")
+    storage.seal(PATH)
+
+    aside = storage.set_aside(PATH, "heal")
+
+    assert storage.size(PATH) is None
+    assert _read(storage, aside) == b"damaged"
+    _write(storage, b"good")
+    assert _read(storage) == b"good"
+
+
 def test_how_much_of_a_file_is_at_hand_is_told(storage: LongTermStorage) -> None:
     _write(storage, bytes(range(256)) * 5000)
 

@@ -11,6 +11,7 @@ from archiver.workflow.flows.dataset_runs import holder, run_job, with_tries
 from archiver.workflow.flows.monitor import PrefectMonitor, artifact_key
 from archiver.workflow.jobs import DatasetResult, JobType, files_wanted
 from archiver.workflow.retrieval import Retrieval, RetrievalOutcome, report_retrieval_failure
+from archiver.workflow.retrieval_sources import RetrievalSources
 from archiver.workflow.tools import Tools
 
 
@@ -19,18 +20,19 @@ def retrieve_dataset(pid: str, job_id: str) -> DatasetResult:
     """Retrieve one data set of the job `job_id`."""
     monitor = PrefectMonitor(pid, "retrieving")
 
-    def retrieve(tools: Tools) -> tuple[RetrievalOutcome, tuple[Download, ...]]:
-        retrieval = Retrieval(tools, monitor)
-        retrieved = retrieval.retrieve(pid, holder(), files_wanted(tools.catalogue, job_id, pid))
-        return retrieved, tuple(retrieval.downloads(retrieved))
+    def retrieve(tools: Tools) -> tuple[RetrievalOutcome, tuple[Download, ...], str]:
+        files = files_wanted(tools.catalogue, job_id, pid)
+        sources = RetrievalSources(tools, monitor)
+        retrieved = sources.first_good(pid, lambda given: Retrieval(given, monitor).retrieve(pid, holder(), files))
+        return retrieved, tuple(Retrieval(tools, monitor).downloads(retrieved)), sources.message
 
-    outcome, downloads = with_tries(pid, retrieve)
+    outcome, downloads, remark = with_tries(pid, retrieve)
     links = "".join(f"- [{download.name}]({download.url})\n" for download in downloads)
     create_markdown_artifact(
         f"Links to what was retrieved of {pid}, until {outcome.expires_at:%Y-%m-%d %H:%M} UTC:\n\n{links}",
         artifact_key("links", pid),
     )
-    return DatasetResult(pid, outcome.message, retrieval=outcome, downloads=downloads)
+    return DatasetResult(pid, outcome.message + remark, retrieval=outcome, downloads=downloads)
 
 
 @flow(name="retrieve_datasetlist", flow_run_name="retrieve-{job_id}")

@@ -37,10 +37,10 @@ from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import Claim, DatablockRecord, DatasetRecord, FixityOutcome, Stage
 from archiver.workflow.names import SMOKE_PREFIX, check_pid
 from archiver.workflow.storage.lts import ShareAddress
+from archiver.workflow.tools import IDENTITY_FACT
 
 log = structlog.get_logger(__name__)
 
-IDENTITY_FACT = "lts_identity"
 _FIXITY = {
     DamageKind.MISSING: FixityOutcome.MISSING,
     DamageKind.UNREADABLE: FixityOutcome.UNREADABLE,

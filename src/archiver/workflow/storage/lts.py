@@ -5,7 +5,7 @@ The contract (tests/workflow/storage/test_lts.py runs it against every implement
 * Paths are relative to the root, parts separated by `/`.
 * A file appears under its final name complete or not at all: it is written under a temporary name unique to
   the attempt, made durable, renamed, and its folder made durable. No folder is ever moved.
-* `seal`ed files are never overwritten or removed by any call here.
+* `seal`ed files are never overwritten or removed by any call here; `set_aside` alone moves one.
 * A call that cannot do what it says raises: `NoSpaceError`, `TransientError` for what may pass (a stale file
   handle), `PermanentError` for what will not (read-only, input/output error).
 * Any call may hang for as long as the share does: callers run them where they can be killed
@@ -38,6 +38,8 @@ from archiver.workflow.names import check_file_path
 log = structlog.get_logger(__name__)
 
 IDENTITY_FILE = ".archiver-share-identity"
+SET_ASIDE_FOLDER = ".archiver-set-aside"
+"""Files that were healed, as they were before; nothing removes them."""
 _SEALED_MODE = 0o444
 _TRANSIENT = {
     errno.ESTALE,
@@ -108,6 +110,12 @@ class LongTermStorage(Protocol):
 
     def seal(self, path: str) -> None:
         """Make a file read-only for good."""
+
+    def set_aside(self, path: str, attempt: str) -> str:
+        """Move a file, sealed or not, out of the way, for another to take its place; where it is now.
+
+        Only for healing a bag, on an operator's command: no other call takes a sealed file away.
+        """
 
 
 class WriterContext(Protocol):
@@ -371,6 +379,17 @@ class PosixShare:
         """Make a file read-only."""
         with _explained(f"Sealing {path}"):
             self._path(path).chmod(_SEALED_MODE)
+
+    def set_aside(self, path: str, attempt: str) -> str:
+        """See `LongTermStorage.set_aside`."""
+        with _explained(f"Setting {path} aside"):
+            aside = f"{SET_ASIDE_FOLDER}/{check_file_path(attempt)}/{path}"
+            source, target = self._path(path), self._path(aside)
+            _make_folders(target.parent, self.root)
+            source.rename(target)
+            _sync_folder(target.parent)
+            _sync_folder(source.parent)
+            return aside
 
 
 def initialise_share(root: Path) -> uuid.UUID:
