@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from archiver.config.settings import GIBIBYTE, UploadMode
 from archiver.local.scicat.testing import run_scicat
+from archiver.workflow.ledger.database import open_engine
 from archiver.workflow.ledger.records import Stage, UploadState
 from archiver.workflow.names import dataset_prefix
 from support.backend_api import (
@@ -413,3 +415,30 @@ def test_direct_urls_go_to_the_public_address_of_the_landing_storage(start_api: 
         upload_id, urls = ingestor.urls(pid, "a", 2)
         assert all(url.startswith(f"https://s3.facility.example/{api.bucket}/openem-network/") for url in urls)
         assert all(f"uploadId={upload_id}" in url for url in urls)
+
+
+def test_asking_for_urls_keeps_an_upload_alive(fresh_api: Api) -> None:
+    """Where files go straight to the storage, nothing else shows that it goes on."""
+    pid = fresh_api.catalogue.new_dataset()
+    client = fresh_api.client()
+    assert client.request_upload(pid).status_code == 201
+    engine = open_engine(fresh_api.config.ledger.ledger_url.get_secret_value())
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE uploads SET touched_at = now() - interval '2 hours', expires_at = now() + interval '1 hour', "
+                "idle_time = interval '14 days'"
+            )
+        )
+    engine.dispose()
+
+    client.urls(pid, "f")
+
+    upload = fresh_api.ledger.find_upload(pid)
+    assert upload is not None
+    assert upload.expires_at - upload.touched_at >= timedelta(days=13)
+    before = upload.touched_at
+    client.urls(pid, "g")
+    upload = fresh_api.ledger.find_upload(pid)
+    assert upload is not None
+    assert upload.touched_at == before

@@ -33,6 +33,8 @@ ROUNDING_BYTES = GIBIBYTE
 LARGEST_PART = 5 * GIBIBYTE
 """S3's limit for one PUT."""
 LONGEST_LIFETIME = timedelta(days=7)
+ACTIVITY_NOTED_EVERY = timedelta(hours=1)
+"""Sending through the edge is noted by itself; what goes straight to the storage shows only by what is asked here."""
 UNFINISHED_RUN_S = 120.0
 """A run that gave a sign of life so recently is still working."""
 ARCHIVE_STATUS_ARCHIVED = "datasetOnArchiveDisk"
@@ -231,6 +233,7 @@ class DatasetUploads:
             )
         if finalized:
             self._ledger.landing_emptied(pid)
+        self._ledger.record_left_behind(pid, 0)
         log.info("upload_aborted", pid=pid, caller=caller.holder)
 
     def _own_upload(self, caller: Principal, pid: str, key: str) -> UploadRecord:
@@ -239,7 +242,10 @@ class DatasetUploads:
         upload = self._ledger.find_upload(pid)
         if upload is None or upload.state is not UploadState.OPEN:
             raise NoOpenUploadError(f"There is no open upload of {pid}. Ask /s3/requestDatasetUpload for one.")
-        return self._require_holder(caller, upload)
+        self._require_holder(caller, upload)
+        if self._clock() - upload.touched_at >= ACTIVITY_NOTED_EVERY:
+            self._ledger.touch_upload(pid)
+        return upload
 
     def _own_live_upload(self, caller: Principal, pid: str) -> UploadRecord:
         upload = self._ledger.find_upload(pid)

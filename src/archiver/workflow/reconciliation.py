@@ -269,6 +269,8 @@ class Reconciliation:
 
     def _tell_expired(self, upload: UploadRecord) -> str:
         left = self.store.usage(self.landing_bucket, dataset_prefix(upload.pid))
+        self.ledger.record_left_behind(upload.pid, left.bytes)
+        self._measured[upload.pid] = self.clock()
         return (
             f"upload of {upload.pid} by {upload.holder} expired: {upload.reserved_bytes} reserved bytes come free; "
             f"{left.objects} objects of {left.bytes} bytes stay in the landing zone"
@@ -290,9 +292,9 @@ class Reconciliation:
     def _landing_zone(self) -> Iterator[Task]:
         """What lies in the landing zone is compared with what was reserved; grants count the larger of the two."""
         now = self.clock()
-        live = self.ledger.uploads()
-        self._measured = {each.pid: self._measured[each.pid] for each in live if each.pid in self._measured}
-        for upload in live:
+        taking = [*self.ledger.uploads(), *self.ledger.left_behind()]
+        self._measured = {each.pid: self._measured[each.pid] for each in taking if each.pid in self._measured}
+        for upload in taking:
             if now - self._measured.get(upload.pid, _LONG_AGO) >= _MEASURE_EVERY:
                 yield f"the landing zone of {upload.pid}", partial(self._measure, upload)
 
@@ -301,6 +303,9 @@ class Reconciliation:
         self._measured[upload.pid] = self.clock()
         if landed == upload.landed_bytes:
             return None
+        if upload.state is UploadState.EXPIRED:
+            self.ledger.record_left_behind(upload.pid, landed)
+            return f"{landed} bytes that an expired upload of {upload.pid} left still lie in the landing zone"
         self.ledger.record_landed(upload.pid, landed)
         if landed <= max(upload.reserved_bytes, upload.landed_bytes):
             return None

@@ -194,3 +194,43 @@ def test_a_time_without_zone_is_refused(ledger: Ledger) -> None:
 def test_negative_sizes_are_refused(reserve: Reserve) -> None:
     with pytest.raises(ValueError, match="negative"):
         reserve("a", -1)
+
+
+def test_what_an_expired_upload_left_counts_until_it_is_gone(
+    ledger: Ledger, reserve: Callable[..., UploadRecord]
+) -> None:
+    reserve("20.500/a", 900, expires_at=datetime.now(UTC) - timedelta(hours=1))
+    ledger.expire_uploads(datetime.now(UTC))
+    ledger.record_left_behind("20.500/a", 700)
+
+    usage = ledger.landing_usage()
+    assert (usage.reserved_bytes, usage.committed_bytes, usage.left_behind_bytes) == (0, 700, 700)
+    assert [upload.pid for upload in ledger.left_behind()] == ["20.500/a"]
+    with pytest.raises(NoLandingSpaceError, match="has 300 bytes free"):
+        reserve("20.500/b", 301)
+
+    ledger.record_left_behind("20.500/a", 0)
+    assert ledger.landing_usage().committed_bytes == 0
+    reserve("20.500/b", 1000)
+
+
+def test_a_new_upload_takes_over_what_the_expired_one_left(
+    ledger: Ledger, reserve: Callable[..., UploadRecord]
+) -> None:
+    reserve("20.500/a", 900, expires_at=datetime.now(UTC) - timedelta(hours=1))
+    ledger.expire_uploads(datetime.now(UTC))
+    ledger.record_left_behind("20.500/a", 700)
+
+    assert reserve("20.500/a", 800).landed_bytes == 700
+
+    usage = ledger.landing_usage()
+    assert (usage.committed_bytes, usage.landed_bytes, usage.left_behind_bytes) == (800, 700, 0)
+
+
+def test_activity_moves_the_expiry_on(ledger: Ledger, reserve: Callable[..., UploadRecord]) -> None:
+    before = reserve("20.500/a")
+    ledger.touch_upload("20.500/a")
+    after = ledger.find_upload("20.500/a")
+    assert after is not None
+    assert after.expires_at > before.expires_at
+    assert after.touched_at > before.touched_at

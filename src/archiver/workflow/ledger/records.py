@@ -86,7 +86,7 @@ class UploadRecord:
 
 @dataclass(frozen=True, slots=True)
 class LandingUsage:
-    """How much of the landing zone is spoken for by open and finalized uploads."""
+    """How much of the landing zone is spoken for by open and finalized uploads, and taken by what others left."""
 
     reserved_bytes: int
     landed_bytes: int
@@ -94,6 +94,8 @@ class LandingUsage:
     """Sum over the uploads of the larger of what is reserved and what lies there."""
     open_uploads: int
     finalized_uploads: int
+    left_behind_bytes: int = 0
+    """Of what lies there: what expired uploads left."""
 
 
 @dataclass(frozen=True, slots=True)

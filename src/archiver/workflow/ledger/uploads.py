@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.workflow.ledger.database import Database, clock, fields, lock_until_commit
@@ -27,6 +27,10 @@ LIVE = (UploadState.OPEN, UploadState.FINALIZED)
 _is_live = uploads.c.state.in_(LIVE)
 _is_open = uploads.c.state == UploadState.OPEN
 _committed: ColumnElement[int] = func.greatest(uploads.c.reserved_bytes, uploads.c.landed_bytes, uploads.c.held_bytes)
+_is_left_behind = (uploads.c.state == UploadState.EXPIRED) & (uploads.c.landed_bytes > 0)
+"""Of an expired upload nothing is reserved any more, but what it uploaded still lies there."""
+_takes_space = or_(_is_live, _is_left_behind)
+_taken: ColumnElement[int] = case((_is_live, _committed), else_=uploads.c.landed_bytes)
 
 
 def _total(expression: ColumnElement[int], *conditions: ColumnElement[bool]) -> ColumnElement[int]:
@@ -106,12 +110,21 @@ class Uploads(Database):
                 raise UploadOpenError(
                     f"{pid} is being uploaded by {present.holder}. Wait until that upload is finished or aborted."
                 )
-            others = connection.execute(select(_total(_committed)).where(_is_live, uploads.c.pid != pid)).scalar_one()
+            others = connection.execute(select(_total(_taken)).where(_takes_space, uploads.c.pid != pid)).scalar_one()
+            left = connection.execute(
+                select(_total(uploads.c.landed_bytes)).where(_is_left_behind, uploads.c.pid == pid)
+            ).scalar_one()
             needed = max(reserved_bytes, present.landed_bytes, present.held_bytes) if present else reserved_bytes
-            if others + needed > capacity_bytes:
+            if others + max(needed, int(left)) > capacity_bytes:
                 raise NoLandingSpaceError(max(capacity_bytes - int(others), 0), reserved_bytes)
             if present is None:
-                statement = insert(uploads).values(pid=pid, state=UploadState.OPEN, **values).returning(uploads)
+                # What an expired upload of the data set left behind is this one's from now on.
+                connection.execute(update(uploads).where(_is_left_behind, uploads.c.pid == pid).values(landed_bytes=0))
+                statement = (
+                    insert(uploads)
+                    .values(pid=pid, state=UploadState.OPEN, landed_bytes=int(left), **values)
+                    .returning(uploads)
+                )
                 return _record(connection.execute(statement).one())
             replaced = update(uploads).where(uploads.c.pid == pid, _is_open).values(values).returning(uploads)
             return _record(connection.execute(replaced).one())
@@ -157,6 +170,15 @@ class Uploads(Database):
         with self._transaction() as connection:
             rows = connection.execute(select(uploads).where(uploads.c.state.in_(states)).order_by(uploads.c.id)).all()
         return [_record(row) for row in rows]
+
+    def touch_upload(self, pid: str) -> None:
+        """Counts as activity of the open upload, if there is one: its expiry moves on by the idle time."""
+        with self._transaction() as connection:
+            connection.execute(
+                update(uploads)
+                .where(uploads.c.pid == pid, _is_open)
+                .values(touched_at=clock, expires_at=func.greatest(uploads.c.expires_at, clock + uploads.c.idle_time))
+            )
 
     def finalize_upload(self, pid: str, landed_bytes: int) -> UploadRecord:
         """Ends an open upload: nothing more may be held for it. Finalizing again only notes `landed_bytes`.
@@ -228,15 +250,35 @@ class Uploads(Database):
         with self._transaction() as connection:
             connection.execute(update(uploads).where(uploads.c.pid == pid, _is_live).values(landed_bytes=landed_bytes))
 
+    def left_behind(self) -> list[UploadRecord]:
+        """Expired uploads of which something still lies in the landing zone, oldest first."""
+        with self._transaction() as connection:
+            rows = connection.execute(select(uploads).where(_is_left_behind).order_by(uploads.c.id)).all()
+        return [_record(row) for row in rows]
+
+    def record_left_behind(self, pid: str, landed_bytes: int) -> None:
+        """Notes how many bytes of the data set lie in the landing zone without an upload: its newest one expired.
+
+        Nothing happens where that is not so.
+        """
+        newest = select(func.max(uploads.c.id)).where(uploads.c.pid == pid).scalar_subquery()
+        with self._transaction() as connection:
+            connection.execute(
+                update(uploads)
+                .where(uploads.c.id == newest, uploads.c.state == UploadState.EXPIRED)
+                .values(landed_bytes=landed_bytes)
+            )
+
     def landing_usage(self) -> LandingUsage:
-        """What the open and finalized uploads take of the landing zone."""
+        """What the open and finalized uploads take of the landing zone, and what expired ones left there."""
         statement = select(
-            _total(uploads.c.reserved_bytes),
+            _total(uploads.c.reserved_bytes, _is_live),
             _total(uploads.c.landed_bytes),
-            _total(_committed),
+            _total(_taken),
             func.count().filter(_is_open),
-            func.count().filter(~_is_open),
-        ).where(_is_live)
+            func.count().filter(uploads.c.state == UploadState.FINALIZED),
+            _total(uploads.c.landed_bytes, _is_left_behind),
+        ).where(_takes_space)
         with self._transaction() as connection:
             row = connection.execute(statement).one()
         return LandingUsage(*(int(value) for value in row))
