@@ -1,10 +1,12 @@
 """What operators see of a run: tasks, progress with a time to go, a table of datablocks, notes in the log."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar, cast
 from uuid import UUID
 
+import httpx
 from prefect import task
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
@@ -12,6 +14,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 
 from archiver.workflow.datablocks.index import DatablockTotals
+from archiver.workflow.errors import QueueError
 from archiver.workflow.monitor import Limit, Monitor
 
 T = TypeVar("T")
@@ -26,6 +29,19 @@ def artifact_key(*parts: str) -> str:
     """A key Prefect accepts: lower case letters, digits and dashes."""
     text = "-".join(parts).lower()
     return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text).strip("-")
+
+
+@contextmanager
+def _server_may_be_away() -> Iterator[None]:
+    """Make the absence of the Prefect server a reason to try again: what was archived until then is found again.
+
+    Raises:
+        QueueError: in place of an error of the connection.
+    """
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise QueueError(f"The Prefect server does not answer: {type(error).__name__} {error}.") from error
 
 
 class PrefectMonitor(Monitor):
@@ -48,7 +64,8 @@ class PrefectMonitor(Monitor):
         """Begin to show progress towards so many bytes."""
         self._total = total_bytes
         self._began = time.monotonic()
-        artifact = create_progress_artifact(0.0, artifact_key(self._doing, self.pid), self._describe())
+        with _server_may_be_away():
+            artifact = create_progress_artifact(0.0, artifact_key(self._doing, self.pid), self._describe())
         self._artifact = cast("UUID", artifact)  # outside of coroutines the call is synchronous
 
     def advance(self, count: int) -> None:
@@ -82,8 +99,9 @@ class PrefectMonitor(Monitor):
                 return work()
 
         run = task(name=name, task_run_name=lambda: f"{name}, {self.pid}", cache_policy=NO_CACHE)(limited)
-        result: T = run()
-        self._show()
+        with _server_may_be_away():
+            result: T = run()
+            self._show()
         return result
 
     def datablocks(self, done: Sequence[DatablockTotals]) -> None:
