@@ -56,13 +56,22 @@ down: $(if $(STACK),,setup) ## End it; its data stays (STACK=docker: the contain
 
 # Two processes: much of a test's time is waiting for a server.
 test: setup ## Run the tests (those of faults apart: make faults)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults $(OPTIONS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults --ignore tests/monitoring --ignore tests/browser $(OPTIONS)
 
 faults: setup ## Strike runs where it tells most (ARCHIVER_ALL_FAULT_POINTS=1: at every call)
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -p no:randomly tests/faults $(OPTIONS)
 
 bench: setup ## Measure beside rclone and tar (BENCH=--small, --help shows more; MINIO=its program)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH)
+
+# Debian's packages, where they are missing and we may install them.
+monitoring: setup ## Check alert rules and remote write with a real Prometheus (installs Debian's, as root)
+	@command -v promtool >/dev/null || { apt-get update -q; apt-get install -y -q --no-install-recommends prometheus; }
+	@$(BIN)/python -m pytest tests/monitoring $(OPTIONS)
+
+browser: setup ## Try the status page in a real browser (installs Debian's chromium, as root)
+	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -q; apt-get install -y -q --no-install-recommends chromium chromium-driver; }
+	@$(BIN)/python -m pytest tests/browser $(OPTIONS)
 
 lint: setup ## Check style
 	@$(BIN)/ruff check .

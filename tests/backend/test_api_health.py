@@ -87,32 +87,6 @@ def test_browsers_of_the_named_origins_may_call(api: Api) -> None:
         assert (answer.headers.get("access-control-allow-origin") == origin) is allowed
 
 
-def test_metrics_are_told_to_callers_inside(fresh_api: Api) -> None:
-    fresh_api.client().request_upload(fresh_api.catalogue.new_dataset(), 2)
-    fresh_api.anonymous().get("/nowhere")
-    fresh_api.ledger.beat("reconciliation")
-    text = fresh_api.anonymous().get("/metrics").text
-    assert 'archiver_http_requests_total{method="POST",route="/s3/requestDatasetUpload",status="201"} 1.0' in text
-    assert 'archiver_http_requests_total{method="GET",route="unmatched",status="404"} 1.0' in text
-    assert "archiver_landing_reserved_bytes 3.221225472e+09" in text
-    assert 'archiver_landing_uploads{state="open"} 1.0' in text
-    assert 'archiver_flow_runs{state="running",type="archive"} 3.0' in text
-    assert "archiver_reconciliation_age_seconds " in text
-    assert 'archiver_metrics_unreadable{source="landing"} 0.0' in text
-
-
-def test_metrics_do_not_exist_for_callers_behind_the_proxy(api: Api) -> None:
-    answer = api.anonymous().get("/metrics", headers={"X-Forwarded-For": "10.0.0.1"})
-    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
-
-
-def test_metrics_go_on_while_prefect_is_away(start_api: RunApi) -> None:
-    with start_api(queue={"prefect_api_url": "http://127.0.0.1:9/api"}) as api:
-        text = api.anonymous().get("/metrics").text
-        assert 'archiver_metrics_unreadable{source="queue"} 1.0' in text
-        assert "archiver_landing_capacity_bytes " in text
-
-
 def test_a_catalogue_that_comes_back_makes_the_service_ready(start_api: RunApi) -> None:
     with run_scicat(scicat_config()) as url, start_api(catalogue={"scicat_endpoint": url}) as api:
         httpx.post(f"{url}/_sim/faults", json={"path_regex": "/health", "status": 503, "times": 1}).raise_for_status()

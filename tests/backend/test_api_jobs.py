@@ -1,12 +1,15 @@
 """/archiver/jobs, as SciCat's URL action calls it."""
 
+import uuid
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import structlog
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
+from structlog.testing import capture_logs
 
 from support.backend_api import JOB_ACCOUNT, OPERATOR, Api, Client, Parts, RunApi
 from support.s3_servers import Relay
@@ -35,6 +38,23 @@ def test_a_job_becomes_a_flow_run(job_id: str, api: Api, path: str) -> None:
     assert answer.json() == {"uuid": api.queue.runs[f"{job_id}#1"]["id"], "name": f"archive-{job_id}"}
     (recorded,) = api.ledger.runs(job_id)
     assert (str(recorded.run_id), recorded.job_type) == (answer.json()["uuid"], "archive")
+
+
+def test_the_log_the_run_and_an_error_share_the_ids_of_request_and_job(job_id: str, api: Api) -> None:
+    headers = {"X-Request-ID": f"hook-{job_id}"}
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        assert post_job(api, {"id": job_id, "type": "archive"}, headers=headers).status_code == 201
+        api.queue.deployed = False
+        refused = post_job(api, {"id": str(uuid.uuid4()), "type": "retrieve"}, headers=headers)
+
+    assert f"request-hook-{job_id}" in api.queue.asked[0]["tags"]
+    queued = next(line for line in lines if line["event"] == "job_queued")
+    assert (queued["request_id"], queued["job_id"]) == (f"hook-{job_id}", job_id)
+    assert queued["run_id"] == api.queue.runs[f"{job_id}#1"]["id"]
+    assert refused.json()["request_id"] == f"hook-{job_id}"
+    error = next(line for line in lines if line["event"] == "request_refused")
+    assert error["request_id"] == refused.json()["request_id"]
+    assert error["job_id"] != job_id
 
 
 def test_a_repeated_job_is_one_run(job_id: str, api: Api) -> None:

@@ -80,10 +80,11 @@ class RecordingQueue:
     asked: list[dict[str, Any]] = field(default_factory=list)
     deployed: bool = True
     healthy: bool = True
+    paused: bool = False
 
     def reset(self) -> None:
         """Forget everything; be well again."""
-        self.runs, self.asked, self.deployed, self.healthy = {}, [], True, True
+        self.runs, self.asked, self.deployed, self.healthy, self.paused = {}, [], True, True, False
 
     def application(self) -> FastAPI:
         app = FastAPI()
@@ -109,6 +110,22 @@ class RecordingQueue:
         @app.post("/flow_runs/count")
         def count() -> int:
             return 3
+
+        @app.post("/flow_runs/filter")
+        def oldest() -> list[dict[str, str]]:
+            return [{"created": "2026-03-01T12:00:00+00:00"}]
+
+        @app.post("/deployments/filter")
+        def deployments() -> list[dict[str, str]]:
+            return [{"work_pool_name": "archival", "entrypoint": "archiver.workflow.flows.archive:archive_datasetlist"}]
+
+        @app.get("/work_pools/{pool}")
+        def pool(pool: str) -> dict[str, Any]:
+            return {"name": pool, "is_paused": self.paused}
+
+        @app.post("/work_pools/{pool}/workers/filter")
+        def workers(pool: str) -> list[dict[str, str]]:
+            return [{"name": "w1", "status": "ONLINE", "last_heartbeat_time": "2026-03-01T12:00:00+00:00"}]
 
         return app
 

@@ -30,10 +30,11 @@ from archiver.workflow.job_queue import (
     JobQueue,
     QueuedRun,
     QueueRefusedError,
+    Waiting,
 )
 
 AUTH = "operator:a-long-password"
-START_S = 90
+START_S = 240
 
 
 def eventually(condition: Callable[[], bool], within_s: float = 20) -> bool:
@@ -319,19 +320,25 @@ def test_a_run_that_has_ended_stays_as_it_ended(queue: JobQueue, prefect: SyncPr
 
 
 def test_the_queue_is_counted_by_type_and_state(queue: JobQueue, prefect: SyncPrefectClient) -> None:
-    empty = {"scheduled": 0, "pending": 0, "running": 0, "paused": 0, "cancelling": 0}
-    assert queue.queue_lengths() == {"archive": empty, "retrieve": empty}
+    empty = dict.fromkeys(("scheduled", "pending", "running", "paused", "cancelling"), Waiting(0, None))
+    assert queue.waiting() == {"archive": empty, "retrieve": empty}
+    began = datetime.now(UTC)
 
-    for _ in range(3):
-        running = queue.submit(str(uuid4()), "archive")
+    first, second, running = (queue.submit(str(uuid4()), "archive") for _ in range(3))
     enter(prefect, running, Pending(), Running())
     done = queue.submit(str(uuid4()), "retrieve")
     enter(prefect, done, Pending(), Running(), Completed())
 
-    assert queue.queue_lengths() == {
-        "archive": empty | {"scheduled": 2, "running": 1},
-        "retrieve": empty,
+    found = queue.waiting()
+    assert found["retrieve"] == empty
+    assert {state: waiting.count for state, waiting in found["archive"].items() if waiting.count} == {
+        "scheduled": 2,
+        "running": 1,
     }
+    oldest = [prefect.read_flow_run(run.id).created for run in (first, running)]
+    assert [found["archive"][state].oldest for state in ("scheduled", "running")] == oldest
+    assert all(began - timedelta(seconds=5) < created for created in oldest if created)
+    assert second.id != first.id
 
 
 def test_more_runs_than_a_page_are_all_listed(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:

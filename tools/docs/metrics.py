@@ -14,12 +14,13 @@ _KINDS = {
     "GaugeMetricFamily": "gauge",
     "Histogram": "histogram",
     "HistogramMetricFamily": "histogram",
+    "SummaryMetricFamily": "summary",
 }
 _PREFIX = "archiver_"
 _INTRODUCTION = """\
-`/metrics` of the API answers in the text format of Prometheus. It is not passed on by the proxy: it is for
-the inside. What cannot be read in time is left out, and `archiver_metrics_unreadable` says so; nothing touches the
-share while Prometheus waits."""
+`/metrics` of the API answers in the text format of Prometheus, to callers inside; to others only with the credential
+that `METRICS_BEARER_TOKEN`, or `METRICS_USERNAME` and `METRICS_PASSWORD`, set. What cannot be read in time is left out,
+and `archiver_metrics_unreadable` says so; nothing touches the share while Prometheus waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ def made_metrics(tree: ast.Module) -> Iterator[MadeMetric]:
             continue
         third = next((each for each in node.args[2:3] if not isinstance(each, ast.Constant)), None)
         given = next((keyword.value for keyword in node.keywords if keyword.arg in ("labels", "labelnames")), third)
-        yield MadeMetric(texts[0], _KINDS[node.func.id], texts[1], _texts(given, named))
+        # The library adds it to the samples of a family that lacks it.
+        total = "_total" if node.func.id == "CounterMetricFamily" and not texts[0].endswith("_total") else ""
+        yield MadeMetric(texts[0] + total, _KINDS[node.func.id], texts[1], _texts(given, named))
 
 
 def page() -> str:

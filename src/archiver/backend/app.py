@@ -1,5 +1,6 @@
 """The application: routers, error answers, and the clients that all requests share."""
 
+import secrets
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -22,7 +23,8 @@ from archiver.backend.links import choose_links, open_office
 from archiver.backend.metrics import Metrics, MetricsMiddleware, ServiceGauges
 from archiver.backend.request_ids import HEADER, RequestIdMiddleware
 from archiver.backend.root_path import RootPathMiddleware
-from archiver.backend.routes import edge, health, jobs, metrics, tokens, uploads
+from archiver.backend.routes import edge, health, jobs, metrics, status, tokens, uploads
+from archiver.backend.status.login import OperatorLogin
 from archiver.backend.tokens import ServiceTokens
 from archiver.backend.uploads import DatasetUploads
 from archiver.config.settings import ApiConfiguration, Environment
@@ -30,6 +32,7 @@ from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.job_queue import JobQueue
 from archiver.workflow.ledger.errors import LedgerError
 from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.queue_control import QueueControl
 from archiver.workflow.storage.object_store import ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -38,6 +41,8 @@ TITLE: Final = "ETHZ Archiver Service"
 API_VERSION: Final = "0.1.0"
 SCICAT_PATIENCE_S = 10.0
 """A caller is waiting: what the workflow tries for minutes is given up sooner here."""
+LOOK_ON_S = 2.5
+"""Status page and metrics do not wait longer for Prefect."""
 MIGRATION_PATIENCE_S = 60.0
 _LOCAL_ORIGINS = r"http://(127\.0\.0\.1|localhost)(:\d+)?"
 
@@ -52,7 +57,7 @@ def create_app(config: ApiConfiguration) -> FastAPI:
         redirect_slashes=False,
     )
     answer_errors(app)
-    for part in (jobs, uploads, edge, tokens, health, metrics):
+    for part in (jobs, uploads, edge, tokens, health, metrics, status):
         app.include_router(part.router)
     app.add_middleware(
         CORSMiddleware,
@@ -87,23 +92,28 @@ async def _open(config: ApiConfiguration, counted: Metrics, stack: AsyncExitStac
     patience = min(config.catalogue.scicat_retry_s, SCICAT_PATIENCE_S)
     catalogue = stack.enter_context(Catalogue.open(config.catalogue.model_copy(update={"scicat_retry_s": patience})))
     queue = stack.enter_context(closing(JobQueue.open(config.queue)))
+    look_on = config.queue.model_copy(update={"prefect_timeout_s": min(config.queue.prefect_timeout_s, LOOK_ON_S)})
+    status_queue = stack.enter_context(closing(QueueControl.open(look_on, patience_s=0.1)))
     streamer = await stack.enter_async_context(BodyStreamer(config.store.s3_endpoint, tls=_tls(config)))
     await run_sync(lambda: _migrate(ledger))
     office = open_office(config)
     links = await run_sync(lambda: choose_links(config, store, office))
     identity = IdentityProvider(config.identity)
+    key = config.landing.upload_edge_key.get_secret_value().encode() or secrets.token_bytes(32)
     access = Access(ledger, catalogue, config.identity)
     return Context(
         config=config,
         lanes=Lanes(),
         metrics=counted,
-        gauges=ServiceGauges(ledger, queue, config.landing.capacity_bytes, config.fixity.period),
+        gauges=ServiceGauges(ledger, status_queue, config.landing.capacity_bytes, config.fixity.period),
         ledger=ledger,
         store=store,
         catalogue=catalogue,
         queue=queue,
+        status_queue=status_queue,
         identity=identity,
         access=access,
+        login=OperatorLogin(identity, access, config.identity, key, f"{config.public_url}/login/callback"),
         tokens=ServiceTokens(identity, catalogue, ledger, access, config.identity),
         uploads=DatasetUploads(ledger, store, catalogue, access, links, config.landing, config.store),
         office=office,

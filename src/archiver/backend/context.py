@@ -11,12 +11,14 @@ from archiver.backend.edge.urls import TicketOffice
 from archiver.backend.identity import IdentityProvider
 from archiver.backend.lanes import Lanes
 from archiver.backend.metrics import Metrics, ServiceGauges
+from archiver.backend.status.login import OperatorLogin
 from archiver.backend.tokens import ServiceTokens
 from archiver.backend.uploads import DatasetUploads
 from archiver.config.settings import ApiConfiguration
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.job_queue import JobQueue
 from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.queue_control import QueueControl
 from archiver.workflow.storage.object_store import ObjectStore
 
 
@@ -32,8 +34,11 @@ class Context:
     store: ObjectStore
     catalogue: Catalogue
     queue: JobQueue
+    status_queue: QueueControl
+    """For whoever looks on and does not wait: calls are tried once."""
     identity: IdentityProvider
     access: Access
+    login: OperatorLogin
     tokens: ServiceTokens
     uploads: DatasetUploads
     office: TicketOffice

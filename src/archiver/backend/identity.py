@@ -197,6 +197,25 @@ class IdentityProvider:
             ) from error
         return answer, claims
 
+    def claims_of_code(self, code: str, redirect_uri: str, verifier: str) -> Claims:
+        """What the access token says that a browser's login ended with.
+
+        Raises:
+            NotAuthenticatedError: Keycloak does not take the code, or gave a token that is not good.
+            IdentityProviderError: Keycloak did not answer.
+        """
+        try:
+            answer = self._keycloak.token(
+                grant_type="authorization_code", code=code, redirect_uri=redirect_uri, code_verifier=verifier
+            )
+        except (KeycloakConnectionError, RequestException) as error:
+            raise self._unreachable(error) from error
+        except KeycloakError as error:
+            if error.response_code is None or error.response_code >= 500:
+                raise self._unreachable(error) from error
+            raise NotAuthenticatedError(f"Keycloak refused the login: {_first_line(error)}. Log in again.") from error
+        return self.verify(str(answer.get("access_token")))
+
     def _key(self, kid: str) -> JWK | None:
         with self._lock:
             now = self._clock()

@@ -75,8 +75,7 @@ def open_office(config: ApiConfiguration) -> TicketOffice:
     if not key:
         log.warning("upload_edge_key_missing", consequence="upload URLs end with this process")
         key = secrets.token_bytes(32)
-    base = config.landing.upload_edge_url or f"https://{config.service.host}{config.api.api_root_path}"
-    return TicketOffice(key, base)
+    return TicketOffice(key, config.public_url)
 
 
 def choose_links(config: ApiConfiguration, store: ObjectStore, office: TicketOffice) -> UploadLinks:

@@ -7,21 +7,24 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archiver.backend.lanes import Lane
 from archiver.backend.scopes import route_template
 from archiver.workflow.errors import ArchiverError
-from archiver.workflow.job_queue import JobQueue
+from archiver.workflow.ledger.counters import ERRORS, RETRIEVED_BYTES, RETRIEVED_FILES, STAGE_SECONDS
 from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.ledger.records import Stage
 from archiver.workflow.names import SMOKE_PREFIX
+from archiver.workflow.queue_control import QueueControl
 from archiver.workflow.reconciliation import SERVICE as RECONCILIATION
 
 log = structlog.get_logger(__name__)
 
-READ_S = 3.0
+READ_S = 8.0
+"""Prometheus itself waits for ten seconds."""
 
 
 class Metrics:
@@ -87,19 +90,19 @@ class Snapshot(Collector):
 
 
 class ServiceGauges:
-    """Landing zone, queues, reconciliation and the archive's health, read when Prometheus asks.
+    """What ledger and queue know of the service, read when Prometheus asks. The share is never touched.
 
     What cannot be read in time is left out, and `archiver_metrics_unreadable` says so.
     """
 
-    def __init__(self, ledger: Ledger, queue: JobQueue, capacity_bytes: int, fixity_period: timedelta) -> None:
+    def __init__(self, ledger: Ledger, queue: QueueControl, capacity_bytes: int, fixity_period: timedelta) -> None:
         self._ledger = ledger
         self._queue = queue
         self._capacity_bytes = capacity_bytes
         self._fixity_period = fixity_period
 
     async def read(self, lane: Lane) -> Snapshot:
-        """The gauges as they are now, within three seconds."""
+        """The gauges as they are now, within eight seconds."""
         unreadable = GaugeMetricFamily(
             "archiver_metrics_unreadable", "1 where this source could not be read", labels=["source"]
         )
@@ -115,12 +118,17 @@ class ServiceGauges:
             unreadable.add_metric([name], 0)
             return families
 
-        found = await asyncio.gather(
-            ask("landing", self._landing),
-            ask("queue", self._queues),
-            ask("reconciliation", self._reconciliation),
-            ask("fixity", self._fixity),
-        )
+        sources = {
+            "landing": self._landing,
+            "archive": self._archive,
+            "share": self._share,
+            "fixity": self._fixity,
+            "counters": self._counters,
+            "reconciliation": self._reconciliation,
+            "queue": self._queues,
+            "pools": self._pools,
+        }
+        found = await asyncio.gather(*(ask(name, source) for name, source in sources.items()))
         return Snapshot([family for families in found for family in families] + [unreadable])
 
     def _landing(self) -> list[Metric]:
@@ -128,30 +136,55 @@ class ServiceGauges:
         uploads = GaugeMetricFamily("archiver_landing_uploads", "Uploads in the landing zone", labels=["state"])
         uploads.add_metric(["open"], usage.open_uploads)
         uploads.add_metric(["finalized"], usage.finalized_uploads)
+        free = max(0, self._capacity_bytes - usage.committed_bytes)
         return [
             GaugeMetricFamily("archiver_landing_capacity_bytes", "May be reserved in all", self._capacity_bytes),
             GaugeMetricFamily("archiver_landing_reserved_bytes", "Reserved for uploads", usage.reserved_bytes),
             GaugeMetricFamily("archiver_landing_landed_bytes", "Lies in the landing zone", usage.landed_bytes),
             GaugeMetricFamily("archiver_landing_committed_bytes", "Counts against capacity", usage.committed_bytes),
+            GaugeMetricFamily("archiver_landing_free_bytes", "Can still be reserved", free),
             uploads,
         ]
 
-    def _queues(self) -> list[Metric]:
-        runs = GaugeMetricFamily("archiver_flow_runs", "Unfinished flow runs", labels=["type", "state"])
-        for job_type, states in self._queue.queue_lengths().items():
-            for state, count in states.items():
-                runs.add_metric([job_type, state], count)
-        return [runs]
-
-    def _reconciliation(self) -> list[Metric]:
-        beat = self._ledger.last_beat(RECONCILIATION)
-        if beat is None:
-            return []
-        age = (datetime.now(UTC) - beat).total_seconds()
-        disagreeing = len(self._ledger.disagreements())
+    def _archive(self) -> list[Metric]:
+        now = self._ledger.now()
+        held = self._ledger.archive_totals()
+        copies = self._ledger.copy_totals()
+        datasets = GaugeMetricFamily("archiver_datasets", "Data sets by their last stage", labels=["stage"])
+        oldest = GaugeMetricFamily(
+            "archiver_datasets_oldest_seconds", "Time at this stage of the one longest there", labels=["stage"]
+        )
+        counts = {each.stage: each for each in self._ledger.stage_counts()}
+        for stage in Stage:
+            found = counts.get(stage)
+            datasets.add_metric([stage], found.count if found else 0)
+            if stage is not Stage.EMPTIED:
+                oldest.add_metric([stage], (now - found.oldest).total_seconds() if found else 0)
         return [
-            GaugeMetricFamily("archiver_reconciliation_age_seconds", "Since reconciliation last ran", age),
-            GaugeMetricFamily("archiver_disagreements", "Data sets on which ledger and share disagree", disagreeing),
+            GaugeMetricFamily("archiver_archived_datasets", "Data sets in the archive", held.datasets),
+            GaugeMetricFamily("archiver_archived_files", "Files in the archive", held.files),
+            GaugeMetricFamily("archiver_archived_bytes", "Payload in the archive", held.payload_bytes),
+            GaugeMetricFamily("archiver_retrieval_copies", "Copies to be downloaded", copies.ready),
+            GaugeMetricFamily("archiver_retrieval_copies_bytes", "Their size", copies.bytes),
+            datasets,
+            oldest,
+        ]
+
+    def _share(self) -> list[Metric]:
+        planned = self._ledger.planned_bytes()
+        families: list[Metric] = [
+            GaugeMetricFamily("archiver_lts_reserved_bytes", "Payload planned and not written yet", planned)
+        ]
+        space = self._ledger.share_space()
+        if space is None:
+            return families
+        age = (self._ledger.now() - space.measured_at).total_seconds()
+        return [
+            *families,
+            GaugeMetricFamily("archiver_lts_total_bytes", "Size of the share", space.total_bytes),
+            GaugeMetricFamily("archiver_lts_free_bytes", "Free on the share", space.free_bytes),
+            GaugeMetricFamily("archiver_lts_used_bytes", "Used", space.total_bytes - space.free_bytes),
+            GaugeMetricFamily("archiver_lts_measured_age_seconds", "Since a run measured the share", age),
         ]
 
     def _fixity(self) -> list[Metric]:
@@ -161,4 +194,63 @@ class ServiceGauges:
         datablocks.add_metric(["damaged"], found.damaged)
         datablocks.add_metric(["overdue"], found.overdue)
         datablocks.add_metric(["on tape"], found.on_tape)
-        return [datablocks, GaugeMetricFamily("archiver_archive_bytes", "Length of all datablocks", found.packed_bytes)]
+        families: list[Metric] = [
+            datablocks,
+            GaugeMetricFamily("archiver_archive_bytes", "Length of all datablocks", found.packed_bytes),
+        ]
+        if found.oldest_read is not None:
+            age = (self._ledger.now() - found.oldest_read).total_seconds()
+            oldest = GaugeMetricFamily("archiver_fixity_oldest_read_age_seconds", "Since the oldest reading", age)
+            families.append(oldest)
+        return families
+
+    def _counters(self) -> list[Metric]:
+        stages = SummaryMetricFamily("archiver_stage_seconds", "Time each stage took", labels=["stage"])
+        errors = CounterMetricFamily("archiver_errors", "Errors that ended a data set's work", labels=["kind"])
+        retrieved = {
+            RETRIEVED_BYTES: CounterMetricFamily("archiver_retrieved_bytes", "Copied back from the share", value=0),
+            RETRIEVED_FILES: CounterMetricFamily("archiver_retrieved_files", "Files in what was copied back", value=0),
+        }
+        for counter in self._ledger.counters():
+            if counter.name == STAGE_SECONDS:
+                stages.add_metric([counter.label], counter.count, counter.total)
+            elif counter.name == ERRORS:
+                errors.add_metric([counter.label], counter.count)
+            elif counter.name in retrieved:
+                documented = retrieved[counter.name]
+                retrieved[counter.name] = CounterMetricFamily(
+                    documented.name, documented.documentation, value=counter.total
+                )
+        return [stages, errors, *retrieved.values()]
+
+    def _queues(self) -> list[Metric]:
+        now = datetime.now(UTC)
+        runs = GaugeMetricFamily("archiver_flow_runs", "Unfinished flow runs", labels=["type", "state"])
+        oldest = GaugeMetricFamily(
+            "archiver_flow_runs_oldest_seconds", "Age of the oldest of them", labels=["type", "state"]
+        )
+        for job_type, states in self._queue.waiting().items():
+            for state, waiting in states.items():
+                runs.add_metric([job_type, state], waiting.count)
+                age = (now - waiting.oldest).total_seconds() if waiting.oldest else 0
+                oldest.add_metric([job_type, state], max(0, age))
+        return [runs, oldest]
+
+    def _pools(self) -> list[Metric]:
+        paused = GaugeMetricFamily("archiver_pool_paused", "1 while no run starts in the pool", labels=["pool"])
+        online = GaugeMetricFamily("archiver_pool_workers", "Workers of the pool that are online", labels=["pool"])
+        for pool in self._queue.pools():
+            paused.add_metric([pool.name], pool.is_paused)
+            online.add_metric([pool.name], len(pool.online))
+        return [paused, online]
+
+    def _reconciliation(self) -> list[Metric]:
+        beat = self._ledger.last_beat(RECONCILIATION)
+        if beat is None:
+            return []
+        age = (self._ledger.now() - beat).total_seconds()
+        disagreeing = len(self._ledger.disagreements())
+        return [
+            GaugeMetricFamily("archiver_reconciliation_age_seconds", "Since reconciliation last ran", age),
+            GaugeMetricFamily("archiver_disagreements", "Data sets on which ledger and share disagree", disagreeing),
+        ]

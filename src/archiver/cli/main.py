@@ -5,14 +5,13 @@ from typing import Annotated
 
 import typer
 
-from archiver.cli import catalogue, configure, heal, lts, reconcile, stack
+from archiver.cli import catalogue, configure, doctor, heal, jobs, lts, reconcile, stack
 from archiver.cli.errors import Commands
 
 app = typer.Typer(
     name="archiver",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Research-data archive service.",
 )
@@ -36,6 +35,8 @@ def options(
 
 stack.add_to(app)
 configure.add_to(app)
+doctor.add_to(app)
+jobs.add_to(app)
 heal.add_to(lts.add_to(app))
 catalogue.add_to(app)
 reconcile.add_to(app)

@@ -18,6 +18,7 @@ SECRET_BLOCKS = (
     "scicat-user",
     "scicat-password",
     "ledger-url",
+    "notify-urls",
     REGISTRY_USER,
     REGISTRY_TOKEN,
 )

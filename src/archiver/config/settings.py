@@ -150,6 +150,8 @@ class CatalogueSettings(EnvironmentSettings):
     """How long a call is tried again before it counts as failed."""
     scicat_ca_file: Path | None = None
     """CA bundle for a private CA."""
+    scicat_frontend_url: Url = ""
+    """Address of SciCat's pages, for links to data sets; no links where it is empty."""
     storage_location: str = "ETHZ"
     """Site that `storageLocation` of an archived data set names."""
 
@@ -214,6 +216,14 @@ class ApiSettings(EnvironmentSettings):
     """Password that SciCat's URL action sends."""
     cors_origins: Groups = ("http://localhost:5173",)
     """Pages of which origins may call the API from a browser."""
+    status_page_login: bool = False
+    """Whether the status page asks for a login in development, too; elsewhere it always does."""
+    metrics_bearer_token: SecretStr = SecretStr("")
+    """Lets a Prometheus outside read /metrics with this bearer token."""
+    metrics_username: SecretStr = SecretStr("")
+    """Lets it read them with Basic authentication, together with the password."""
+    metrics_password: SecretStr = SecretStr("")
+    """Password of Basic authentication for /metrics."""
 
 
 class QueueSettings(EnvironmentSettings):
@@ -322,6 +332,17 @@ class ReconciliationSettings(EnvironmentSettings):
     """How long a pass walks the share before the next one goes on, seconds."""
 
 
+class NotificationSettings(EnvironmentSettings):
+    """The operators' channel; SciCat itself writes to users."""
+
+    notify_urls: SecretStr = SecretStr("")
+    """Addresses as the library apprise takes them, separated by white space; nobody is told where it is empty."""
+    notify_success: bool = False
+    """Whether jobs that end well are told, too; those that do not always are."""
+    notify_expiry_hours: float = Field(24, ge=0)
+    """How long before a user's links expire that is told, hours; 0: never."""
+
+
 _EMPTY_OR_KNOWN = {"", "admin", "password", "changeme", "secret", "minioadmin", "username", "pw"}
 
 
@@ -361,6 +382,16 @@ class ApiConfiguration(BaseModel):
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     fixity: FixitySettings = Field(default_factory=FixitySettings)
 
+    @property
+    def public_url(self) -> str:
+        """Base URL of the API as clients reach it."""
+        return self.landing.upload_edge_url or f"https://{self.service.host}{self.api.api_root_path}"
+
+    @property
+    def asks_operators_to_log_in(self) -> bool:
+        """Whether the status page is for operators who have logged in."""
+        return self.api.status_page_login or self.service.environment is not Environment.DEVELOPMENT
+
     @model_validator(mode="after")
     def refuse_to_be_open(self) -> "ApiConfiguration":
         """Outside development every credential must be set to something that is not a known default."""
@@ -376,6 +407,12 @@ class ApiConfiguration(BaseModel):
             "PREFECT_API_AUTH_STRING": self.queue.prefect_api_auth_string,
             "LEDGER_URL": self.ledger.ledger_url,
         }
+        # These may be left out, but not be known to everybody.
+        optional = {
+            "METRICS_BEARER_TOKEN": self.api.metrics_bearer_token,
+            "METRICS_PASSWORD": self.api.metrics_password,
+        }
+        secrets |= {name: secret for name, secret in optional.items() if secret.get_secret_value()}
         refuse_weak(self.service.environment, secrets)
         return self
 
@@ -391,6 +428,7 @@ class FlowConfiguration(BaseModel):
     archiving: ArchivingSettings = Field(default_factory=ArchivingSettings)
     fixity: FixitySettings = Field(default_factory=FixitySettings)
     queue: QueueSettings = Field(default_factory=QueueSettings)
+    notifications: NotificationSettings = Field(default_factory=NotificationSettings)
 
     def refuse_to_be_open(self) -> None:
         """Outside development every credential must be set to something that is not a known default.
@@ -420,4 +458,5 @@ class FlowConfiguration(BaseModel):
             archiving=ArchivingSettings.load(registered),
             fixity=FixitySettings.load(registered),
             queue=QueueSettings.load(registered),
+            notifications=NotificationSettings.load(registered),
         )

@@ -21,6 +21,9 @@ from archiver.local.state import Urls
 ARCHIVAL_POOL = "archival-docker-workpool"
 RETRIEVAL_POOL = "retrieval-docker-workpool"
 
+OPERATORS = "archiver-operators"
+"""Group of operators in the simulated identity provider."""
+
 _HEARTBEAT_S = "30"
 _RECONCILIATION_S = "10"
 _LANDING_SHARE_OF_DISK = 0.5
@@ -141,6 +144,7 @@ class Blueprint:
             "SCICAT_USER": own.scicat_user,
             "SCICAT_PASSWORD": own.scicat_password,
             "SCICAT_INGESTOR_GROUPS": INGESTOR,
+            "OPERATOR_GROUPS": OPERATORS,
             "IDP_URL": urls.identity,
             "IDP_REALM": facility_config().realm,
             "IDP_USERNAME": IdentitySettings.model_fields["idp_username"].default,

@@ -34,6 +34,8 @@ class Credentials(BaseModel):
     idp_password: str = Field(default_factory=_secret)
     """Of the service user whose token `/token` hands out."""
     alice_password: str = Field(default_factory=_secret)
+    olga_password: str = Field(default_factory=_secret)
+    """Of an operator."""
     scicat_hook_secret: str = Field(default_factory=_secret)
 
 

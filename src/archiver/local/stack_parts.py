@@ -82,7 +82,11 @@ def _scicat(plan: Blueprint) -> Part:
 def _identity(plan: Blueprint) -> Part:
     own = plan.credentials
     config = facility_config().with_secrets(
-        passwords={"archiver-service": own.idp_password, "alice": own.alice_password},
+        passwords={
+            "archiver-service": own.idp_password,
+            "alice": own.alice_password,
+            "olga": own.olga_password,
+        },
         client_secrets={"scicat-hook": own.scicat_hook_secret},
     )
     file = plan.folder / "realm" / "identity.json"

@@ -485,6 +485,7 @@ class _Run:
         ):
             with attempt:
                 free, total = self.child.call(free_space, None, self.tools.share)
+                self.tools.ledger.record_share_space(self.tools.share.identity, free, total)
                 floor = int(total * lts.lts_free_space_percentage / 100)
                 if free - needed < floor:
                     reason = (

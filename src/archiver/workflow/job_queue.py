@@ -31,6 +31,9 @@ DEPLOYMENTS: Final[Mapping[str, tuple[str, str]]] = {
 UNFINISHED: Final = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 """Types of state a run is in before it has ended."""
 
+REQUEST_TAG: Final = "request-"
+"""Begins the tag of a run that names the request to the API which asked for it."""
+
 _TAG = "archiver"
 _PAGE = 200
 PATIENCE_S: Final = 30.0
@@ -48,7 +51,7 @@ class QueueRefusedError(PermanentError):
     code = "queue-refused"
 
 
-class _NotFoundError(Exception):
+class NotFoundError(Exception):
     """The server does not have what was asked for."""
 
 
@@ -81,6 +84,15 @@ class RunState:
     def is_finished(self) -> bool:
         """It has ended, well or badly."""
         return self.state_type not in UNFINISHED
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Runs in one state."""
+
+    count: int
+    oldest: datetime | None
+    """When the one that has been there longest was created; None where there is none."""
 
 
 class JobQueue:
@@ -132,17 +144,18 @@ class JobQueue:
         Raises:
             QueueError: it is not, or cannot be reached.
         """
-        with _missing("its health"):
+        with missing("its health"):
             if self._try("GET", "/health") is not True:
                 raise QueueError(f"The Prefect server at {self._url} says it is not well. Look at its log.")
 
-    def submit(self, job_id: str, job_type: str, attempt: int = 1) -> QueuedRun:
+    def submit(self, job_id: str, job_type: str, attempt: int = 1, request_id: str = "") -> QueuedRun:
         """The run for this attempt at a job: a new one, or the one there is already.
 
         Args:
             job_id: SciCat's id of the job.
             job_type: a key of `DEPLOYMENTS`.
             attempt: counts from 1; a higher one starts a job again whose run has died.
+            request_id: of the request that asked for it, for the run's log; empty where there was none.
 
         Raises:
             BadJobError: there are no jobs of this type.
@@ -151,17 +164,20 @@ class JobQueue:
         body = {
             "name": f"{job_type}-{job_id}",
             "parameters": {"job_id": job_id},
-            "tags": [_TAG, job_type, _job_tag(job_id), f"attempt-{attempt}"],
+            "tags": [
+                *(_TAG, job_type, _job_tag(job_id), f"attempt-{attempt}"),
+                *([f"{REQUEST_TAG}{request_id}"] if request_id else []),
+            ],
             "idempotency_key": f"{job_id}#{attempt}",
         }
         try:
             run = self._call("POST", self._create_path(job_type), body)
-        except _NotFoundError:
+        except NotFoundError:
             # Deployed anew since its id was read.
             self._forget_deployment(job_type)
             try:
                 run = self._call("POST", self._create_path(job_type), body)
-            except _NotFoundError as error:
+            except NotFoundError as error:
                 raise _deployment_missing(job_type) from error
         queued = QueuedRun(UUID(run["id"]), str(run["name"]))
         log.info("job_queued", job_id=job_id, job_type=job_type, attempt=attempt, run_id=str(queued.id))
@@ -171,7 +187,7 @@ class JobQueue:
         """A run; None when the server has none of that id."""
         try:
             return self._with_events(self._call("GET", f"/flow_runs/{run_id}"))
-        except _NotFoundError:
+        except NotFoundError:
             return None
 
     def runs_of_job(self, job_id: str) -> list[RunState]:
@@ -190,7 +206,7 @@ class JobQueue:
             QueueRefusedError: the server does not know the run.
         """
         state = {"type": "CRASHED", "name": "Crashed", "message": message}
-        with _missing(f"the run {run_id}"):
+        with missing(f"the run {run_id}"):
             answer = self._call("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": False})
         if answer.get("status") == "ACCEPT":
             log.warning("run_declared_crashed", run_id=str(run_id), message=message)
@@ -200,21 +216,28 @@ class JobQueue:
             return False
         raise QueueError(f"Prefect would not declare the run {run_id} crashed: {answer.get('details')}.")
 
-    def queue_lengths(self) -> dict[str, dict[str, int]]:
-        """For each type of job the number of runs in each unfinished type of state, in lower case."""
+    def waiting(self) -> dict[str, dict[str, Waiting]]:
+        """For each type of job its unfinished runs, by the type of their state in lower case."""
         return {
-            job_type: {state.lower(): self._count(job_type, state) for state in UNFINISHED} for job_type in DEPLOYMENTS
+            job_type: {state.lower(): self._waiting(job_type, state) for state in UNFINISHED}
+            for job_type in DEPLOYMENTS
         }
 
-    def _count(self, job_type: str, state: str) -> int:
+    def _waiting(self, job_type: str, state: str) -> Waiting:
         flow, deployment = DEPLOYMENTS[job_type]
-        body = {
+        body: dict[str, Any] = {
             "flows": {"name": {"any_": [flow]}},
             "deployments": {"name": {"any_": [deployment]}},
             "flow_runs": {"state": {"type": {"any_": [state]}}},
         }
-        with _missing("numbers of runs"):
-            return int(self._call("POST", "/flow_runs/count", body))
+        with missing("numbers of runs"):
+            count = int(self._call("POST", "/flow_runs/count", body))
+        if not count:
+            return Waiting(0, None)
+        oldest = {**body, "sort": "EXPECTED_START_TIME_ASC", "limit": 1}
+        with missing("lists of runs"):
+            found = self._call("POST", "/flow_runs/filter", oldest)
+        return Waiting(count, instant(found[0]["created"]) if found else None)
 
     def _runs(self, wanted: Mapping[str, Any]) -> list[RunState]:
         found: list[RunState] = []
@@ -225,7 +248,7 @@ class JobQueue:
                 "limit": _PAGE,
                 "offset": len(found),
             }
-            with _missing("lists of runs"):
+            with missing("lists of runs"):
                 page = self._call("POST", "/flow_runs/filter", body)
             found += [self._with_events(run) for run in page]
             if len(page) < _PAGE:
@@ -234,9 +257,9 @@ class JobQueue:
     def _with_events(self, run: Mapping[str, Any]) -> RunState:
         """A run from the server's JSON, its heartbeats looked up while it is unfinished."""
         state = run.get("state") or {}
-        signs = [_instant(run["updated"]), _instant(run["created"])]
+        signs = [instant(run["updated"]), instant(run["created"])]
         if state.get("timestamp"):
-            signs.append(_instant(state["timestamp"]))
+            signs.append(instant(state["timestamp"]))
         state_type = str(run.get("state_type") or "")
         if state_type in UNFINISHED and state_type != "SCHEDULED":
             signs += self._last_event(run["id"], max(signs))
@@ -247,7 +270,7 @@ class JobQueue:
             state_type=state_type,
             state_name=str(run.get("state_name") or ""),
             message=str(state.get("message") or ""),
-            created_at=_instant(run["created"]),
+            created_at=instant(run["created"]),
             last_sign=max(signs),
         )
 
@@ -262,9 +285,9 @@ class JobQueue:
             },
             "order": "DESC",
         }
-        with _missing("lists of events"):
+        with missing("lists of events"):
             found = self._call("POST", "/events/filter", {"filter": wanted, "limit": 1})
-        return [_instant(event["occurred"]) for event in found["events"]]
+        return [instant(event["occurred"]) for event in found["events"]]
 
     def _create_path(self, job_type: str) -> str:
         return f"/deployments/{self._deployment(job_type)}/create_flow_run"
@@ -281,7 +304,7 @@ class JobQueue:
         flow, deployment = map(quote, DEPLOYMENTS[job_type])
         try:
             found = UUID(self._call("GET", f"/deployments/name/{flow}/{deployment}")["id"])
-        except _NotFoundError as error:
+        except NotFoundError as error:
             raise _deployment_missing(job_type) from error
         with self._lock:
             self._deployments[job_type] = found
@@ -317,6 +340,8 @@ class JobQueue:
             raise QueueRefusedError(
                 f"The Prefect server at {self._url} refused us: {reply.status_code}. Check PREFECT_API_AUTH_STRING."
             )
+        if reply.status_code == httpx.codes.NO_CONTENT:
+            return None
         try:
             answer = reply.json()
         except ValueError as error:
@@ -325,7 +350,7 @@ class JobQueue:
                 "Check PREFECT_API_URL; it ends in /api."
             ) from error
         if reply.status_code == 404:
-            raise _NotFoundError(path)
+            raise NotFoundError(path)
         if not reply.is_success:
             raise QueueRefusedError(
                 f"The Prefect server refused {method} {path}: {reply.status_code} {reply.text[:400]}. "
@@ -335,11 +360,11 @@ class JobQueue:
 
 
 @contextmanager
-def _missing(what: str) -> Iterator[None]:
+def missing(what: str) -> Iterator[None]:
     """A 404 where there must be something is taken for another server than Prefect's."""
     try:
         yield
-    except _NotFoundError as error:
+    except NotFoundError as error:
         raise QueueRefusedError(
             f"The server at PREFECT_API_URL knows nothing of {what}. Check the URL; it ends in /api."
         ) from error
@@ -357,6 +382,7 @@ def _job_tag(job_id: str) -> str:
     return f"job-{job_id}"
 
 
-def _instant(value: str) -> datetime:
+def instant(value: str) -> datetime:
+    """A point in time as the server writes it, in UTC where it names no zone."""
     instant = datetime.fromisoformat(value)
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

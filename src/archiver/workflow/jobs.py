@@ -33,6 +33,12 @@ class JobStatus(StrEnum):
     UNSUCCESSFUL = "finishedUnsuccessful"
 
 
+UNFINISHED_STATUSES = frozenset({"jobSubmitted", str(JobStatus.IN_PROGRESS)})
+"""Of jobs that wait or are worked on."""
+FAILED_STATUSES = frozenset({str(JobStatus.WITH_DATASET_ERRORS), str(JobStatus.UNSUCCESSFUL)})
+"""Of jobs that ended badly."""
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetResult:
     """How one data set of a job ended."""

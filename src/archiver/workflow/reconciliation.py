@@ -21,14 +21,23 @@ from archiver.config.logs import configure_logs
 from archiver.config.settings import FlowConfiguration, OpenDeploymentError, ReconciliationSettings
 from archiver.config.sources import UnreadableSecretFileError
 from archiver.workflow.archiving import report_archiving_failure
+from archiver.workflow.attempts import submit_again
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue.models import Job
 from archiver.workflow.errors import ArchiverError, BadJobError, DatasetBusyError, PermanentError, TransientError
 from archiver.workflow.job_queue import JobQueue, RunState
-from archiver.workflow.jobs import JobStatus, JobType
+from archiver.workflow.jobs import UNFINISHED_STATUSES, JobStatus, JobType
 from archiver.workflow.ledger.ledger import Ledger
-from archiver.workflow.ledger.records import RetrievalClaim, RetrievalState, Stage, UploadRecord, UploadState
+from archiver.workflow.ledger.records import (
+    RetrievalClaim,
+    RetrievalRecord,
+    RetrievalState,
+    Stage,
+    UploadRecord,
+    UploadState,
+)
 from archiver.workflow.names import DATASETS_FOLDER, RAW_FILES, dataset_prefix
+from archiver.workflow.notifications import Channel, Nobody, Weight, open_channel
 from archiver.workflow.retrieval import report_retrieval_failure
 from archiver.workflow.share_comparison import ShareComparison
 from archiver.workflow.storage.object_store import ObjectStore
@@ -38,7 +47,6 @@ log = structlog.get_logger("archiver.workflow.reconciliation")  # by name: run w
 
 SERVICE = "reconciliation"
 """Name of this service's sign of life in the ledger."""
-UNFINISHED_STATUSES = frozenset({"jobSubmitted", str(JobStatus.IN_PROGRESS)})
 _JOB_TYPES = tuple(str(each) for each in JobType)
 _REMOVAL_CLAIM = timedelta(minutes=2)
 _STARTING = timedelta(minutes=15)
@@ -49,6 +57,8 @@ _MEASURE_EVERY = timedelta(minutes=15)
 """Measuring an upload lists all its objects."""
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_LISTED = 50
+"""Links that a message names."""
 
 Task = tuple[str, Callable[[], str | None]]
 """What is looked after, and what does it: says what it did, None when there was nothing to do."""
@@ -92,6 +102,9 @@ class Reconciliation:
     share: ShareComparison | None = None
     """None where the share is not to be looked at."""
     clock: Callable[[], datetime] = _now
+    channel: Channel = field(default_factory=Nobody)
+    warn_before: timedelta = timedelta()
+    """How long before links expire operators are told; zero: never."""
     _name: str = field(default_factory=lambda: f"{SERVICE}/{uuid.uuid4()}")
     _silences: dict[uuid.UUID, _Silence] = field(default_factory=dict)
     _measured: dict[str, datetime] = field(default_factory=dict)
@@ -110,6 +123,7 @@ class Reconciliation:
             ("the landing zone", self._landing_zone, [self.store.check]),
             ("expired retrievals", self._expired_retrievals, [self.store.check]),
             ("unfinished uploads", self._unfinished_uploads, [self.store.check]),
+            ("links that expire soon", self._expiring_links, []),
         ]
         for name, part, checks in parts:
             try:
@@ -216,12 +230,7 @@ class Reconciliation:
         return self._submit(job, runs, f"its last run ended {last.state_name}")
 
     def _submit(self, job: Job, runs: Sequence[RunState], reason: str) -> str:
-        known = {run.id for run in runs}
-        attempt = len(runs) + 1
-        # Where operators have deleted a run, this number may be that of one that has ended.
-        while (run := self.queue.submit(job.id, job.type, attempt)).id in known:
-            attempt += 1
-        self.ledger.record_run(job.id, job.type, attempt, run.id)
+        attempt, _ = submit_again(self.queue, self.ledger, job, runs)
         return f"job {job.id} queued (run {attempt}): {reason}"
 
     def _give_up(self, job: Job, message: str) -> str | None:
@@ -237,6 +246,7 @@ class Reconciliation:
                 # The job must end all the same: a data set that is gone from the catalogue never comes back.
                 log.warning("dataset_not_told", job_id=job.id, pid=dataset.pid, error=str(error))
         self.catalogue.update_job(job.id, JobStatus.UNSUCCESSFUL, message)
+        self.channel.send(f"Archiver: {job.type} job {job.id} given up", message, Weight.FAILURE)
         return f"job {job.id} given up: {message}"
 
     def _tell(self, job: Job, pid: str, error: PermanentError) -> None:
@@ -318,6 +328,24 @@ class Reconciliation:
         """Copies in the retrieval bucket whose links have expired are removed, and those that died half made."""
         for record in self.ledger.expired_retrievals(self.clock()):
             yield f"expired copy {record.archive_id}", partial(self._remove_copy, record.archive_id)
+
+    def _expiring_links(self) -> Iterator[Task]:
+        """Operators are told once, and again only where the links were extended meanwhile."""
+        if not self.warn_before or isinstance(self.channel, Nobody):
+            return
+        soon = self.ledger.expiring_untold(self.clock() + self.warn_before)
+        if soon:
+            yield "links that expire soon", partial(self._tell_expiring, soon)
+
+    def _tell_expiring(self, soon: Sequence[RetrievalRecord]) -> str | None:
+        lines = [f"{each.archive_id}: {each.expires_at:%Y-%m-%d %H:%M} UTC" for each in soon]
+        more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+        title = f"Archiver: links to {len(lines)} datablocks expire soon"
+        if not self.channel.send(title, "\n".join(lines[:_LISTED] + more), Weight.WARNING):
+            return None  # told in the next pass
+        for each in soon:
+            self.ledger.mark_expiry_told(each)
+        return f"operators told that links to {len(lines)} datablocks expire soon"
 
     def _remove_copy(self, archive_id: str) -> str | None:
         try:
@@ -428,6 +456,8 @@ def open_reconciliation(
             settings,
             claim_timeout,
             share,
+            channel=open_channel(configuration.notifications),
+            warn_before=timedelta(hours=configuration.notifications.notify_expiry_hours),
             _name=name,
         )
 

@@ -25,9 +25,10 @@ from archiver.workflow.claims import claimed
 from archiver.workflow.errors import ArchiverError, ClaimLostError, DatasetBusyError, UnsafeNameError
 from archiver.workflow.holdings.rebuilding import Adoption, AdoptionOutcome, LedgerRebuilding
 from archiver.workflow.isolation import ChildProcess
+from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.storage.lts import ShareAddress
-from archiver.workflow.tools import IDENTITY_FACT, read_identity
+from archiver.workflow.tools import read_identity
 
 log = structlog.get_logger(__name__)
 
@@ -117,7 +118,7 @@ class ShareComparison:
     def _begin(self) -> Iterator[Adoption]:
         self._disagreeing = set()
         mounted = self._child.call(read_identity, None, self._root)
-        identity = uuid.UUID(self._ledger.remember(IDENTITY_FACT, str(mounted)))
+        identity = uuid.UUID(self._ledger.remember(LTS_IDENTITY, str(mounted)))
         self._address = ShareAddress(self._root, identity)  # where another one is mounted, the walk says so
         return LedgerRebuilding(
             self._ledger, self._child, self._address, self._claim_timeout, verify=False, dry_run=False

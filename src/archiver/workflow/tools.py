@@ -9,12 +9,10 @@ from uuid import UUID
 from archiver.config.settings import ArchivingSettings, FlowConfiguration, LtsSettings, ObjectStoreSettings
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.isolation import ChildProcess, Progress
+from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.storage.lts import PosixShare, ShareAddress
 from archiver.workflow.storage.object_store import ObjectStore
-
-IDENTITY_FACT = "lts_identity"
-"""Under which the ledger remembers the share it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,10 @@ def read_identity(progress: Progress, root: Path) -> UUID:
 
 def _identity(ledger: Ledger, child: ChildProcess, root: Path, *, has_copies: bool) -> UUID:
     """Of the archive's share: by the ledger, or for the first time by what is mounted."""
-    known = ledger.remembered(IDENTITY_FACT)
+    known = ledger.remembered(LTS_IDENTITY)
     if known is not None and has_copies:
         return UUID(known)  # where it is not mounted, whoever only reads has another copy
-    return UUID(ledger.remember(IDENTITY_FACT, str(child.call(read_identity, None, root))))
+    return UUID(ledger.remember(LTS_IDENTITY, str(child.call(read_identity, None, root))))
 
 
 @contextmanager

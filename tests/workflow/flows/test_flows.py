@@ -18,6 +18,7 @@ from prefect.client.schemas.objects import State
 
 from archiver.config.settings import FlowConfiguration
 from archiver.workflow.flows.archive import archive_datasetlist
+from archiver.workflow.flows.monitor import artifact_key
 from archiver.workflow.flows.retrieve import retrieve_datasetlist
 from archiver.workflow.ledger.errors import LedgerError
 from archiver.workflow.tools import Tools, open_tools
@@ -203,3 +204,28 @@ def test_operators_see_data_sets_progress_and_datablocks(registered: Facility) -
     shown = {artifact.type: artifact for artifact in artifacts}
     assert float(str(shown["progress"].data)) == 100.0
     assert pid in (shown["table"].description or "")
+
+
+def test_a_failed_data_set_says_what_to_do_and_every_line_carries_the_ids(
+    registered: Facility, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCICAT_FRONTEND_URL", "https://scicat.example")
+    pid = registered.new_dataset()
+    registered.list_files(pid, [file_entry("missing.mrc", 1)])
+    job_id = registered.submit("archive", pid)
+
+    archive(job_id)
+
+    with get_client(sync_client=True) as client:
+        artifacts = {artifact.key: artifact for artifact in client.read_artifacts(limit=200)}
+    told = artifacts[artifact_key("what-to-do", pid)]
+    assert "missing.mrc" in str(told.data)
+    assert f"archiver retry {job_id}" in str(told.data)
+    assert "https://scicat.example/datasets/" in str(artifacts[artifact_key("scicat", pid)].data)
+    (line,) = [record.getMessage() for record in caplog.records if "dataset_failed" in record.getMessage()]
+    assert f"job_id={job_id}" in line
+    assert f"pid={pid}" in line
+    assert "run_id=" in line
+    assert "code=missing-files" in line
+    counted = {each.label: each.count for each in registered.tools.ledger.counters() if each.name == "errors"}
+    assert counted == {"missing-files": 1}

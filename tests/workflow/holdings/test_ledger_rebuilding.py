@@ -20,11 +20,11 @@ from archiver.workflow.holdings.rebuilding import (
 )
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.errors import LedgerNotMigratedError
+from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import DatablockRecord, FixityOutcome, Stage
 from archiver.workflow.names import DATASETS_FOLDER, bag_folder
 from archiver.workflow.storage.lts import IDENTITY_FILE, ShareAddress
-from archiver.workflow.tools import IDENTITY_FACT
 from support.bags import FILES, make_bag, tamper
 from support.facility import Facility
 
@@ -114,7 +114,7 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(
     assert _outcomes(rebuild(dry_run=True, verify=True)) == {"a": AdoptionOutcome.ADOPTED}
 
     assert rebuildable.datasets() == []
-    assert rebuildable.remembered(IDENTITY_FACT) is None
+    assert rebuildable.remembered(LTS_IDENTITY) is None
 
 
 def test_a_damaged_bag_is_not_adopted(share: ShareAddress, rebuildable: Ledger, rebuild: Rebuild) -> None:
@@ -215,7 +215,7 @@ def test_the_share_becomes_that_of_a_ledger_without_one(
 ) -> None:
     rebuild()
 
-    assert rebuildable.remembered(IDENTITY_FACT) == str(share.identity)
+    assert rebuildable.remembered(LTS_IDENTITY) == str(share.identity)
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
@@ -224,7 +224,7 @@ def test_the_ledger_of_another_share_is_refused(
 ) -> None:
     make_bag(share, "a")
     other = str(uuid.uuid4())
-    rebuildable.remember(IDENTITY_FACT, other)
+    rebuildable.remember(LTS_IDENTITY, other)
 
     with pytest.raises(WrongShareError, match=other):
         rebuild(dry_run=dry_run)

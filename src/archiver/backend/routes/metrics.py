@@ -1,5 +1,7 @@
-"""/metrics: for a Prometheus inside the deployment."""
+"""/metrics: for a Prometheus inside the deployment, or one outside that has a credential."""
 
+import base64
+import hmac
 import ipaddress
 
 from fastapi import APIRouter, Request, Response
@@ -7,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.exceptions import HTTPException
 
 from archiver.backend.context import ContextDep
+from archiver.config.settings import ApiSettings
 
 router = APIRouter(include_in_schema=False)
 
@@ -27,10 +30,21 @@ def _is_inside(request: Request) -> bool:
     return address.is_loopback or address.is_private
 
 
+def _may_read(request: Request, settings: ApiSettings) -> bool:
+    """Whether the caller has the token, or the name and password, that are set for a Prometheus outside."""
+    token = settings.metrics_bearer_token.get_secret_value()
+    name, password = settings.metrics_username.get_secret_value(), settings.metrics_password.get_secret_value()
+    good = [f"Bearer {token}"] if token else []
+    if name and password:
+        good.append(f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}")
+    given = request.headers.get("authorization", "").encode()
+    return any(hmac.compare_digest(given, each.encode()) for each in good)
+
+
 @router.get("/metrics")
 async def metrics(request: Request, context: ContextDep) -> Response:
-    """Give the metrics to callers inside; to others this path does not exist."""
-    if not _is_inside(request):
+    """Give the metrics to callers inside and to those with the credential; to others this path does not exist."""
+    if not _is_inside(request) and not _may_read(request, context.config.api):
         raise HTTPException(404)
     now = CollectorRegistry()
     now.register(await context.gauges.read(context.lanes.probes))

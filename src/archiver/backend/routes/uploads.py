@@ -2,6 +2,7 @@
 
 import base64
 
+import structlog
 from fastapi import APIRouter
 
 from archiver.backend.auth import CallerDep
@@ -44,6 +45,7 @@ async def request_dataset_upload(
     context: ContextDep, caller: CallerDep, body: UploadRequestBody
 ) -> UploadRequestSuccessfulResp:
     """Reserve space in the landing zone for a data set."""
+    structlog.contextvars.bind_contextvars(pid=body.dataset_id)
     message = await context.lanes.slow.run(
         lambda: context.uploads.request(caller, body.dataset_id, body.dataset_size_gib)
     )
@@ -58,6 +60,7 @@ async def request_dataset_upload(
 )
 async def get_presigned_urls(context: ContextDep, caller: CallerDep, body: PresignedUrlBody) -> PresignedUrlResp:
     """Get URLs to send an object to, whole or in parts; each is in base64."""
+    structlog.contextvars.bind_contextvars(pid=body.dataset_id)
 
     def make() -> PresignedUrlResp:
         upload_id, urls = context.uploads.presign(caller, body.dataset_id, body.object_name, body.parts)
@@ -69,6 +72,7 @@ async def get_presigned_urls(context: ContextDep, caller: CallerDep, body: Presi
 @router.post("/completeUpload", operation_id="complete_upload", status_code=201, responses={**ERRORS, **FORBIDDEN})
 async def complete_upload(context: ContextDep, caller: CallerDep, body: CompleteUploadBody) -> CompleteUploadResp:
     """Make the parts that were sent one object."""
+    structlog.contextvars.bind_contextvars(pid=body.dataset_id)
     parts = [CompletedPart(part.part_number, part.etag, part.checksum_sha256 or None) for part in body.parts]
     done = await context.lanes.slow.run(
         lambda: context.uploads.complete(
@@ -86,6 +90,7 @@ async def complete_upload(context: ContextDep, caller: CallerDep, body: Complete
 )
 async def abort_multipart_upload(context: ContextDep, caller: CallerDep, body: AbortUploadBody) -> AbortUploadResp:
     """Drop the parts that were sent."""
+    structlog.contextvars.bind_contextvars(pid=body.dataset_id)
     await context.lanes.short.run(
         lambda: context.uploads.abort_multipart(caller, body.dataset_id, body.object_name, body.upload_id)
     )
@@ -104,6 +109,7 @@ async def finalize_dataset_upload(
     context: ContextDep, caller: CallerDep, body: FinalizeDatasetUploadBody
 ) -> FinalizeDatasetUploadResp:
     """Say that everything is uploaded, and ask for archiving."""
+    structlog.contextvars.bind_contextvars(pid=body.dataset_id)
     await context.lanes.slow.run(
         lambda: context.uploads.finalize(
             caller,
@@ -127,5 +133,6 @@ async def abort_dataset_upload(
     context: ContextDep, caller: CallerDep, body: AbortDatasetUploadBody
 ) -> AbortDatasetUploadResp:
     """Give up the upload of a data set: what was sent is deleted."""
+    structlog.contextvars.bind_contextvars(pid=body.dataset_id)
     await context.lanes.slow.run(lambda: context.uploads.abort(caller, body.dataset_id))
     return AbortDatasetUploadResp(dataset_id=body.dataset_id, message=f"Upload {body.dataset_id} aborted.")

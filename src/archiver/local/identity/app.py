@@ -20,6 +20,7 @@ from archiver.local.identity.faults import FaultMiddleware, FaultPlan
 from archiver.local.identity.files import private_folder
 from archiver.local.identity.grants import Realm
 from archiver.local.identity.keys import KeyRing
+from archiver.local.identity.login import login_routes
 from archiver.local.identity.routes import realm_routes
 from archiver.local.identity.sessions import SessionStore
 from archiver.local.identity.tokens import Clock, TokenMint
@@ -51,6 +52,7 @@ def create_identity(
 
     app = FastAPI(title="Identity provider simulator", lifespan=lifespan)
     app.include_router(realm_routes(config, realm, keys, issuer_url))
+    app.include_router(login_routes(config, realm))
     app.include_router(control_routes(keys, sessions, faults))
     app.add_middleware(FaultMiddleware, plan=faults)
 

@@ -15,13 +15,15 @@ class _Part(BaseModel):
 class Client(_Part):
     """A registered client: public (identified by its id alone) or confidential (with a secret).
 
-    `service_account_roles` switches the client_credentials grant on; None leaves it off.
+    `service_account_roles` switches the client_credentials grant on; None leaves it off. `redirect_uris` are where
+    a browser may be sent after a login; one that ends in `*` stands for all that begin with the rest of it.
     """
 
     client_id: str = Field(min_length=1)
     public: bool = False
     client_secret: SecretStr | None = None
     direct_access_grants: bool = True
+    redirect_uris: tuple[str, ...] = ()
     service_account_roles: tuple[str, ...] | None = None
 
     @model_validator(mode="after")

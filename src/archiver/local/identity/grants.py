@@ -7,7 +7,8 @@ from typing import Any
 import structlog
 from pydantic import SecretStr
 
-from archiver.local.identity.config import Client, IdentityConfig
+from archiver.local.identity.codes import Codes, LoginRequest
+from archiver.local.identity.config import Client, IdentityConfig, User
 from archiver.local.identity.errors import InvalidTokenError, OAuthError, invalid_grant, invalid_request
 from archiver.local.identity.scopes import OFFLINE_ACCESS, granted_scope, narrowed_scope
 from archiver.local.identity.sessions import Session, SessionStore
@@ -35,6 +36,14 @@ class Realm:
         self._config = config
         self._sessions = sessions
         self._mint = mint
+        self._codes = Codes()
+
+    def log_in(self, request: LoginRequest, login: str, password: str) -> str:
+        """Give the code of a user who logged in with a browser.
+
+        Raises OAuthError for credentials that are not good.
+        """
+        return self._codes.give(request, self._known_user(login, password).username, self._mint.now())
 
     def token(self, form: Form, credentials: tuple[str, str] | None, issuer: str) -> TokenAnswer:
         """Answer the token endpoint. `credentials` are client id and secret of a Basic header.
@@ -44,13 +53,15 @@ class Realm:
         grant = form.get("grant_type")
         if grant is None:
             raise invalid_request("Missing form parameter: grant_type")
-        if grant not in ("password", "refresh_token", "client_credentials"):
+        if grant not in ("password", "refresh_token", "client_credentials", "authorization_code"):
             raise OAuthError(400, "unsupported_grant_type", "Unsupported grant_type")
         client = self._authenticated_client(form, credentials)
         if grant == "password":
             answer = self._password_grant(client, form, issuer)
         elif grant == "refresh_token":
             answer = self._refresh_grant(client, form, issuer)
+        elif grant == "authorization_code":
+            answer = self._code_grant(client, form, issuer)
         else:
             answer = self._client_credentials_grant(client, form, issuer)
         _log.info("token_granted", grant=grant, client=client.client_id, sid=answer.get("session_state"))
@@ -107,11 +118,24 @@ class Realm:
         login = form.get("username")
         if login is None:
             raise OAuthError(401, "invalid_request", "Missing parameter: username")
+        return self._open_session(client, self._known_user(login, form.get("password")), scope, issuer)
+
+    def _code_grant(self, client: Client, form: Form, issuer: str) -> TokenAnswer:
+        username, scope = self._codes.take(client, form, self._mint.now())
+        user = self._config.user(username)
+        if user is None:
+            raise invalid_grant("Code not valid")
+        return self._open_session(client, user, scope, issuer)
+
+    def _known_user(self, login: str, password: str | None) -> User:
         user = self._config.user(login)
-        if user is None or not _is_secret(user.password, form.get("password")):
+        if user is None or not _is_secret(user.password, password):
             raise invalid_grant("Invalid user credentials", status=401)
         if not user.fully_set_up:
             raise invalid_grant("Account is not fully set up")
+        return user
+
+    def _open_session(self, client: Client, user: User, scope: str, issuer: str) -> TokenAnswer:
         now = self._mint.now()
         offline = OFFLINE_ACCESS in scope.split()
         session = self._sessions.open(

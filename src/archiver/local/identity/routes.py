@@ -50,7 +50,7 @@ def realm_routes(config: IdentityConfig, realm: Realm, keys: KeyRing, issuer_url
 
     @router.post("/protocol/openid-connect/token")
     def token(issuer: Issuer, form: FormFields, credentials: BasicCredentials, response: Response) -> dict[str, Any]:
-        """Grant tokens for a password, a refresh token or a client's own credentials."""
+        """Grant tokens for a password, a code, a refresh token or a client's own credentials."""
         response.headers["Cache-Control"] = "no-store"
         response.headers["Pragma"] = "no-cache"
         return realm.token(form, credentials, issuer)
@@ -72,12 +72,14 @@ def _discovery(issuer: str) -> dict[str, Any]:
     endpoints = f"{issuer}/protocol/openid-connect"
     return {
         "issuer": issuer,
+        "authorization_endpoint": f"{endpoints}/auth",
         "token_endpoint": f"{endpoints}/token",
         "userinfo_endpoint": f"{endpoints}/userinfo",
         "end_session_endpoint": f"{endpoints}/logout",
         "jwks_uri": f"{endpoints}/certs",
-        "grant_types_supported": ["refresh_token", "password", "client_credentials"],
-        "response_types_supported": ["none"],
+        "grant_types_supported": ["authorization_code", "refresh_token", "password", "client_credentials"],
+        "response_types_supported": ["code"],
+        "code_challenge_methods_supported": ["S256"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],

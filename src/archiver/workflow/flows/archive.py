@@ -7,6 +7,8 @@ from prefect.client.schemas.objects import State
 
 from archiver.workflow.archiving import Archiving, report_archiving_failure
 from archiver.workflow.flows.dataset_runs import holder, run_job, with_tries
+from archiver.workflow.flows.log_context import logged_with
+from archiver.workflow.flows.messages import link_to_catalogue
 from archiver.workflow.flows.monitor import PrefectMonitor
 from archiver.workflow.jobs import DatasetResult, JobType
 
@@ -14,8 +16,10 @@ from archiver.workflow.jobs import DatasetResult, JobType
 @flow(name="archive_dataset", flow_run_name="archive {pid}")
 def archive_dataset(pid: str, job_id: str) -> DatasetResult:
     """Archive one data set of the job `job_id`."""
+    link_to_catalogue(pid)
     monitor = PrefectMonitor(pid, "archiving")
-    outcome = with_tries(pid, lambda tools: Archiving(tools, monitor).archive(pid, holder()))
+    with logged_with(job_id=job_id, pid=pid):
+        outcome = with_tries(pid, lambda tools: Archiving(tools, monitor).archive(pid, holder()))
     return DatasetResult(pid, outcome.message)
 
 

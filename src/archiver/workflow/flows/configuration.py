@@ -6,7 +6,7 @@ from prefect.exceptions import ObjectNotFound
 
 from archiver.config.settings import FlowConfiguration
 
-_SECRETS = ("s3_user", "s3_password", "scicat_user", "scicat_password", "ledger_url")
+_SECRETS = ("s3_user", "s3_password", "scicat_user", "scicat_password", "ledger_url", "notify_urls")
 _PAGE = 200
 
 

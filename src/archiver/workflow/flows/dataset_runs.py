@@ -5,13 +5,16 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import stamina
+import structlog
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from archiver.config.logs import configure_logs
+from archiver.config.settings import NotificationSettings
 from archiver.workflow.catalogue.client import Catalogue
+from archiver.workflow.catalogue.models import Job
 from archiver.workflow.errors import (
     ArchiverError,
     BadJobError,
@@ -21,6 +24,8 @@ from archiver.workflow.errors import (
     TransientError,
 )
 from archiver.workflow.flows.configuration import flow_configuration
+from archiver.workflow.flows.log_context import logged_with
+from archiver.workflow.flows.messages import tell_what_to_do
 from archiver.workflow.jobs import (
     DatasetResult,
     JobStatus,
@@ -31,7 +36,10 @@ from archiver.workflow.jobs import (
     result_of_error,
 )
 from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.notifications import Weight, open_channel
 from archiver.workflow.tools import Tools, open_tools
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -67,6 +75,13 @@ async def run_job(
 ) -> State[None]:
     """Work on a job of the catalogue and tell it how each data set ended; the state this run ends with."""
     configure_logs()
+    with logged_with(job_id=job_id):
+        return await _run_job(job_id, job_type, run, report)
+
+
+async def _run_job(
+    job_id: str, job_type: JobType, run: Callable[[str], DatasetResult], report: ReportFailure
+) -> State[None]:
     configuration = await asyncio.to_thread(flow_configuration)
     with Catalogue.open(configuration.catalogue) as catalogue, Ledger.open(configuration.ledger) as ledger:
         try:
@@ -80,21 +95,28 @@ async def run_job(
                 return await asyncio.to_thread(run, pid)
 
         def tell(pid: str, error: ArchiverError) -> None:
+            log.error("dataset_failed", pid=pid, code=error.code, error=str(error))
             report(catalogue, ledger, pid, error)
+            tell_what_to_do(job_id, pid, error)
+            ledger.count_error(error.code)
 
         pids = [dataset.pid for dataset in job.datasets]
         ended = await asyncio.gather(*(one(pid) for pid in pids), return_exceptions=True)
         results = [
-            outcome
-            if isinstance(outcome, DatasetResult)
-            else await asyncio.to_thread(
-                _failed, pid, outcome, lambda pid, error: report(catalogue, ledger, pid, error)
-            )
+            outcome if isinstance(outcome, DatasetResult) else await asyncio.to_thread(_failed, pid, outcome, tell)
             for pid, outcome in zip(pids, ended, strict=True)
         ]
         status = await asyncio.to_thread(end_job, catalogue, job, results)
     message = message_of(results)
+    await asyncio.to_thread(_notify, configuration.notifications, job, status, message)
     return Completed(message=message) if status is JobStatus.SUCCESSFUL else Failed(message=message)
+
+
+def _notify(settings: NotificationSettings, job: Job, status: JobStatus, message: str) -> None:
+    if status is not JobStatus.SUCCESSFUL or settings.notify_success:
+        weight = Weight.SUCCESS if status is JobStatus.SUCCESSFUL else Weight.FAILURE
+        title = f"Archiver: {job.type} job {job.id} {status}"
+        open_channel(settings).send(title, message, weight)
 
 
 def _failed(pid: str, error: BaseException, report: Callable[[str, ArchiverError], None]) -> DatasetResult:

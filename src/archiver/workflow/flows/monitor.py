@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TypeVar, cast
 from uuid import UUID
 
@@ -16,13 +17,13 @@ from prefect.logging import get_run_logger
 from archiver.workflow.datablocks.index import DatablockTotals
 from archiver.workflow.errors import QueueError
 from archiver.workflow.monitor import Limit, Monitor
+from archiver.workflow.pace import Pace
 
 T = TypeVar("T")
 
 PROGRESS_EVERY_S = 3.0
 LEASE_S = 120
 """A place under a limit comes free so long after its holder died."""
-_MEGABYTE = 1000**2
 
 
 def artifact_key(*parts: str) -> str:
@@ -50,9 +51,8 @@ class PrefectMonitor(Monitor):
     def __init__(self, pid: str, doing: str) -> None:
         super().__init__(pid)
         self._doing = doing
-        self._total = 0
-        self._done = 0
-        self._began = self._shown = time.monotonic()
+        self._shown = time.monotonic()
+        self._pace: Pace | None = None
         self._artifact: UUID | None = None
         self._logger = get_run_logger()
 
@@ -62,32 +62,28 @@ class PrefectMonitor(Monitor):
 
     def expect(self, total_bytes: int) -> None:
         """Begin to show progress towards so many bytes."""
-        self._total = total_bytes
-        self._began = time.monotonic()
+        self._pace = Pace(total_bytes, time.monotonic())
         with _server_may_be_away():
-            artifact = create_progress_artifact(0.0, artifact_key(self._doing, self.pid), self._describe())
+            artifact = create_progress_artifact(0.0, artifact_key(self._doing, self.pid), self._describe(self._pace))
         self._artifact = cast("UUID", artifact)  # outside of coroutines the call is synchronous
 
     def advance(self, count: int) -> None:
         """So many more bytes are done."""
-        # What is read back is the tar, a little more than its payload.
-        self._done = min(self._done + count, self._total)
-        if time.monotonic() - self._shown >= PROGRESS_EVERY_S:
+        # What is read back is the tar, a little more than its payload: the pace never goes beyond the whole.
+        now = time.monotonic()
+        if self._pace is not None:
+            self._pace.advance(count, now)
+        if now - self._shown >= PROGRESS_EVERY_S:
             self._show()
 
     def _show(self) -> None:
         self._shown = time.monotonic()
-        if self._artifact is not None and self._total:
-            percent = min(100.0, 100 * self._done / self._total)
-            update_progress_artifact(self._artifact, round(percent, 1), self._describe())
+        if self._artifact is not None and self._pace is not None:
+            update_progress_artifact(self._artifact, round(self._pace.percent, 1), self._describe(self._pace))
 
-    def _describe(self) -> str:
-        seconds = time.monotonic() - self._began
-        rate = self._done / seconds if seconds > 0 else 0
-        text = f"{self.pid}: {self._done / _MEGABYTE:,.0f} of {self._total / _MEGABYTE:,.0f} MB"
-        if rate and self._done < self._total:
-            text += f", {rate / _MEGABYTE:,.0f} MB/s, about {(self._total - self._done) / rate:,.0f} s to go"
-        return text
+    def _describe(self, pace: Pace) -> str:
+        # With the time: a run that hangs cannot say so itself.
+        return f"{self.pid}: {pace.describe(time.monotonic())} (at {datetime.now(UTC):%H:%M:%S} UTC)"
 
     def step(self, name: str, work: Callable[[], T], limit: Limit | None = None) -> T:
         """Do a piece of work as a task of its own, within `limit`."""

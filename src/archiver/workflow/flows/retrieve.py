@@ -8,6 +8,8 @@ from prefect.client.schemas.objects import State
 
 from archiver.workflow.download_script import Download
 from archiver.workflow.flows.dataset_runs import holder, run_job, with_tries
+from archiver.workflow.flows.log_context import logged_with
+from archiver.workflow.flows.messages import link_to_catalogue
 from archiver.workflow.flows.monitor import PrefectMonitor, artifact_key
 from archiver.workflow.jobs import DatasetResult, JobType, files_wanted
 from archiver.workflow.retrieval import Retrieval, RetrievalOutcome, report_retrieval_failure
@@ -18,6 +20,7 @@ from archiver.workflow.tools import Tools
 @flow(name="retrieve_dataset", flow_run_name="retrieve {pid}")
 def retrieve_dataset(pid: str, job_id: str) -> DatasetResult:
     """Retrieve one data set of the job `job_id`."""
+    link_to_catalogue(pid)
     monitor = PrefectMonitor(pid, "retrieving")
 
     def retrieve(tools: Tools) -> tuple[RetrievalOutcome, tuple[Download, ...], str]:
@@ -26,7 +29,8 @@ def retrieve_dataset(pid: str, job_id: str) -> DatasetResult:
         retrieved = sources.first_good(pid, lambda given: Retrieval(given, monitor).retrieve(pid, holder(), files))
         return retrieved, tuple(Retrieval(tools, monitor).downloads(retrieved)), sources.message
 
-    outcome, downloads, remark = with_tries(pid, retrieve)
+    with logged_with(job_id=job_id, pid=pid):
+        outcome, downloads, remark = with_tries(pid, retrieve)
     links = "".join(f"- [{download.name}]({download.url})\n" for download in downloads)
     create_markdown_artifact(
         f"Links to what was retrieved of {pid}, until {outcome.expires_at:%Y-%m-%d %H:%M} UTC:\n\n{links}",

@@ -33,11 +33,11 @@ from archiver.workflow.holdings.verification import verify_bag
 from archiver.workflow.isolation import ChildProcess, Progress
 from archiver.workflow.ledger.datasets import ARCHIVED
 from archiver.workflow.ledger.errors import LedgerNotMigratedError
+from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import Claim, DatablockRecord, DatasetRecord, FixityOutcome, Stage
 from archiver.workflow.names import SMOKE_PREFIX, check_pid
 from archiver.workflow.storage.lts import ShareAddress
-from archiver.workflow.tools import IDENTITY_FACT
 
 log = structlog.get_logger(__name__)
 
@@ -162,7 +162,7 @@ class LedgerRebuilding:
             LedgerNotMigratedError: a dry run cannot look into a database without our tables.
         """
         try:
-            remembered = self._ledger.remembered(IDENTITY_FACT)
+            remembered = self._ledger.remembered(LTS_IDENTITY)
         except LedgerNotMigratedError:
             if self._dry_run:
                 raise
@@ -170,7 +170,7 @@ class LedgerRebuilding:
         mounted = str(self._address.identity)
         if remembered in (None, mounted) and not self._dry_run:
             self._ledger.migrate()
-            remembered = self._ledger.remember(IDENTITY_FACT, mounted)
+            remembered = self._ledger.remember(LTS_IDENTITY, mounted)
         if remembered not in (None, mounted):
             raise WrongShareError(
                 f"The ledger belongs to the share {remembered}; at {self._address.root} {mounted} is mounted. "

@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from archiver.workflow.errors import ClaimLostError, DatasetBusyError
 from archiver.workflow.ledger import tables
+from archiver.workflow.ledger.counters import STAGE_SECONDS, add_to_counter
 from archiver.workflow.ledger.database import Database, clock, fields
 from archiver.workflow.ledger.records import Claim, DatablockRecord, DatasetRecord, Stage
 
@@ -55,7 +56,8 @@ def _progress(stage: Stage, files: int | None, payload_bytes: int | None, messag
     }
 
 
-def _dataset(row: Row[Any]) -> DatasetRecord:
+def dataset_record(row: Row[Any]) -> DatasetRecord:
+    """A row of the table of data sets."""
     found = fields(row)
     return DatasetRecord(**{**found, "stage": Stage(found["stage"])})
 
@@ -157,9 +159,13 @@ class Datasets(Database):
         """
         progress = _progress(stage, files, payload_bytes, message)
         with self._transaction() as connection:
-            noted = update(tables.datasets).where(_held_by(claim)).values(**progress, heartbeat_at=clock)
-            if connection.execute(noted).rowcount == 0:
+            before = select(clock - tables.datasets.c.updated_at).where(_held_by(claim)).with_for_update()
+            took = connection.execute(before).scalar_one_or_none()
+            if took is None:
                 raise _lost(claim)
+            noted = update(tables.datasets).where(_held_by(claim)).values(**progress, heartbeat_at=clock)
+            connection.execute(noted)
+            add_to_counter(connection, STAGE_SECONDS, stage, took.total_seconds())
 
     def record_datablock(self, claim: Claim, datablock: DatablockRecord) -> None:
         """Notes a datablock, in place of what was noted of the same `archive_id`.
@@ -203,7 +209,7 @@ class Datasets(Database):
         """What is noted of a data set; None when it was never claimed."""
         with self._transaction() as connection:
             row = connection.execute(select(tables.datasets).where(tables.datasets.c.pid == pid)).one_or_none()
-        return None if row is None else _dataset(row)
+        return None if row is None else dataset_record(row)
 
     def datasets(self, stage: Stage | None = None) -> list[DatasetRecord]:
         """All data sets, or those at `stage`, in order of pid."""
@@ -211,7 +217,7 @@ class Datasets(Database):
         if stage is not None:
             statement = statement.where(tables.datasets.c.stage == stage)
         with self._transaction() as connection:
-            return [_dataset(row) for row in connection.execute(statement)]
+            return [dataset_record(row) for row in connection.execute(statement)]
 
     def datablocks(self, pid: str) -> list[DatablockRecord]:
         """The data set's datablocks in order of their index."""

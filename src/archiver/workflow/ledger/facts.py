@@ -1,10 +1,15 @@
 """What holds for the whole archive, once and for all."""
 
+from typing import Final
+
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.workflow.ledger.database import Database
 from archiver.workflow.ledger.tables import facts
+
+LTS_IDENTITY: Final = "lts_identity"
+"""Identity of the share that the archive lives on."""
 
 
 class Facts(Database):

@@ -52,3 +52,14 @@ def migrate(engine: Engine) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     log.info("ledger_migrated", before=current, now=target)
+
+
+def revisions(engine: Engine) -> tuple[str | None, str | None]:
+    """The database's revision (None: it has no tables yet), and the one this version works with.
+
+    Raises:
+        LedgerError: the database does not answer.
+    """
+    target = ScriptDirectory.from_config(migration_config()).get_current_head()
+    with ledger_errors(), engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision(), target

@@ -219,3 +219,58 @@ class RunRecord:
     attempt: int
     run_id: UUID
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """How often something happened since the ledger was made, and how much it was in all."""
+
+    name: str
+    label: str
+    count: int
+    total: float
+    """Sum of what was counted, in the unit of the name (`stage_seconds`: seconds)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShareSpace:
+    """Room on a share when it was last used."""
+
+    share: str
+    """Identity of the share."""
+    free_bytes: int
+    total_bytes: int
+    measured_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveTotals:
+    """What the archive holds."""
+
+    datasets: int
+    files: int
+    payload_bytes: int
+    datablocks: int
+    packed_bytes: int
+    """Sum of the tars' lengths."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageCount:
+    """Data sets whose last recorded stage this is."""
+
+    stage: Stage
+    count: int
+    held: int
+    """Of these, how many a run works on now."""
+    oldest: datetime
+    """When the one that has been there longest came there."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTotals:
+    """Copies in the retrieval bucket."""
+
+    ready: int
+    bytes: int
+    next_expiry: datetime | None

@@ -7,10 +7,17 @@ from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, liter
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.workflow.errors import ClaimLostError, DatasetBusyError
+from archiver.workflow.ledger.counters import (
+    RETRIEVED,
+    RETRIEVED_BYTES,
+    RETRIEVED_FILES,
+    STAGE_SECONDS,
+    add_to_counter,
+)
 from archiver.workflow.ledger.database import Database, clock, fields, lock_until_commit
 from archiver.workflow.ledger.errors import NoRetrievalSpaceError
 from archiver.workflow.ledger.records import RetrievalClaim, RetrievalRecord, RetrievalState
-from archiver.workflow.ledger.tables import UtcDateTime, retrieval_fences, retrievals
+from archiver.workflow.ledger.tables import UtcDateTime, datablocks, retrieval_fences, retrievals
 
 RETRIEVAL_SPACE_LOCK = 0x61_72_63_68_03
 """Advisory lock under which space in the retrieval bucket is granted, one request after the other."""
@@ -33,7 +40,7 @@ def _lost(claim: RetrievalClaim) -> ClaimLostError:
 
 def _record(row: Row[Any]) -> RetrievalRecord:
     found = fields(row)
-    del found["fence"]
+    del found["fence"], found["expiry_told"]
     return RetrievalRecord(**{**found, "state": RetrievalState(found["state"])})
 
 
@@ -158,8 +165,16 @@ class Retrievals(Database):
             )
         )
         with self._transaction() as connection:
-            if connection.execute(ready).rowcount == 0:
+            before = select(clock - retrievals.c.updated_at).where(_held_by(claim)).with_for_update()
+            took = connection.execute(before).scalar_one_or_none()
+            if took is None:
                 raise _lost(claim)
+            connection.execute(ready)
+            files = select(datablocks.c.files).where(datablocks.c.archive_id == claim.archive_id)
+            add_to_counter(connection, STAGE_SECONDS, RETRIEVED, took.total_seconds())
+            add_to_counter(connection, RETRIEVED_BYTES, "", size)
+            # The older service's datablocks are not in the ledger: their files are not counted.
+            add_to_counter(connection, RETRIEVED_FILES, "", connection.execute(files).scalar_one_or_none() or 0)
 
     def release_retrieval(self, claim: RetrievalClaim) -> None:
         """Ends the claim; nothing happens when it is lost already."""
@@ -223,6 +238,30 @@ class Retrievals(Database):
                 .order_by(retrievals.c.expires_at, retrievals.c.archive_id)
             ).all()
         return [_record(row) for row in rows]
+
+    def expiring_untold(self, before: datetime) -> list[RetrievalRecord]:
+        """The copies that are ready, expire by then, and of whose expiry nobody was told; soonest first."""
+        soon = (
+            select(retrievals)
+            .where(
+                retrievals.c.state == RetrievalState.READY,
+                retrievals.c.expires_at <= before,
+                retrievals.c.expiry_told.is_distinct_from(retrievals.c.expires_at),
+            )
+            .order_by(retrievals.c.expires_at)
+        )
+        with self._transaction() as connection:
+            return [_record(row) for row in connection.execute(soon)]
+
+    def mark_expiry_told(self, record: RetrievalRecord) -> None:
+        """Notes that somebody was told when this copy expires; one that was extended since is to be told again."""
+        told = (
+            update(retrievals)
+            .where(retrievals.c.archive_id == record.archive_id)
+            .values(expiry_told=literal(record.expires_at, UtcDateTime))
+        )
+        with self._transaction() as connection:
+            connection.execute(told)
 
     def forget_retrieval(self, archive_id: str, claim: RetrievalClaim | None = None) -> bool:
         """Removes what is noted of a copy that is gone from the bucket; False when nothing was noted.

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -183,6 +184,7 @@ retrievals = Table(
     _moment("expires_at"),
     _now("updated_at"),
     Column("reserved_bytes", BigInteger, nullable=False, server_default=text("0")),
+    _moment("expiry_told"),
     _one_of("state", RetrievalState),
     CheckConstraint(
         "state <> 'ready' OR (size IS NOT NULL AND sha256 IS NOT NULL AND expires_at IS NOT NULL)",
@@ -238,4 +240,23 @@ facts = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("total", Double, nullable=False),
+    PrimaryKeyConstraint("name", "label"),
+)
+
+share_space = Table(
+    "share_space",
+    metadata,
+    Column("share", Text, primary_key=True),
+    Column("free_bytes", BigInteger, nullable=False),
+    Column("total_bytes", BigInteger, nullable=False),
+    _now("measured_at"),
 )

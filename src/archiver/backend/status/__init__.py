@@ -1,0 +1,1 @@
+"""The status page for operators: what it shows, and who may see it."""

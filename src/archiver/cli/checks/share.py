@@ -1,0 +1,124 @@
+"""Checks of the long-term storage share and of the working folder, to be made where flows run."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from archiver.cli.checks.findings import Finding, Group
+from archiver.config.settings import GIGABYTE, ArchivingSettings, LedgerSettings, LtsSettings
+from archiver.config.sources import read_environment
+from archiver.workflow.errors import ArchiverError, PermanentError
+from archiver.workflow.holdings.reading import connect
+from archiver.workflow.isolation import ChildProcess, Progress
+from archiver.workflow.ledger.facts import LTS_IDENTITY
+from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.storage.lts import ShareAddress
+
+_FOLDER = "archiver-doctor"
+_CONTENT = b"archiver doctor\n" * 4096
+_LOW_GB = 1
+
+
+def check_share(*, may_write: bool) -> Iterator[Finding]:
+    """The share: mounted, the archive's own, with room, and able to do what publishing rests on."""
+    group = Group("share")
+    if read_environment("LTS_ROOT_FOLDER", os.environ) is None:
+        yield group.skipped("mount", "LTS_ROOT_FOLDER is not set here. Run the doctor where flows run, too.")
+        return
+    settings = LtsSettings()
+    root = settings.lts_root_folder
+    with ChildProcess(min(settings.lts_stall_timeout_s, 60)) as child:
+        try:
+            address = child.call(connect, None, root)
+        except ArchiverError as error:
+            yield group.bad("identity", str(error))
+            return
+        yield _identity(group, address)
+        yield group.check("free space", lambda: _space(child.call(free_bytes, None, address), settings))
+        if may_write:
+            yield group.check("write, fsync, rename, read back", lambda: child.call(use_share, None, address))
+        else:
+            yield group.skipped("write, fsync, rename, read back", "not tried, because nothing shall be written")
+
+
+def _identity(group: Group, address: ShareAddress) -> Finding:
+    try:
+        with Ledger.open(LedgerSettings()) as ledger:
+            known = ledger.remembered(LTS_IDENTITY)
+    except ArchiverError as error:
+        return group.warning("identity", f"{address.identity} is mounted; whether it is ours is unknown: {error}")
+    if known is None:
+        return group.good("identity", f"{address.identity}, to become the archive's with its first run")
+    if known != str(address.identity):
+        return group.bad(
+            "identity",
+            f"{address.identity} is mounted at {address.root}; this archive lives on {known}. Mount the right share.",
+        )
+    return group.good("identity", f"{known}, the archive's")
+
+
+def free_bytes(progress: Progress, address: ShareAddress) -> tuple[int, int]:
+    """Free and total bytes of the share (to be run in a child process)."""
+    progress(0)
+    return address.open().free_bytes()
+
+
+def _space(space: tuple[int, int], settings: LtsSettings) -> str:
+    free, total = space
+    told = f"{free / GIGABYTE:,.1f} of {total / GIGABYTE:,.1f} GB free"
+    floor = total * settings.lts_free_space_percentage / 100
+    if free <= floor:
+        raise PermanentError(
+            f"{told}; {floor / GIGABYTE:,.1f} GB must stay free (LTS_FREE_SPACE_PERCENTAGE), so nothing can be "
+            "archived. Make room, or enlarge the share."
+        )
+    return told
+
+
+def use_share(progress: Progress, address: ShareAddress) -> str:
+    """Does with a file what archiving does with a datablock, and removes it (to be run in a child process).
+
+    Raises:
+        ArchiverError: the share cannot do it.
+    """
+    share = address.open()
+    path = f"{_FOLDER}/{uuid.uuid4()}"
+    try:
+        with share.create(path, uuid.uuid4().hex) as writer:
+            writer.write(_CONTENT)
+            writer.commit()
+        progress(0)
+        back = memoryview(bytearray(len(_CONTENT)))
+        with share.open(path) as reader:
+            count = reader.readinto(back, 0)
+        if back[:count] != _CONTENT:
+            raise PermanentError("The share gave back something else than was written. Do not archive on it.")
+        owner = (address.root / path).stat()
+    finally:
+        share.remove_unsealed(path)
+        with contextlib.suppress(OSError):
+            (address.root / _FOLDER).rmdir()
+    return f"as it must be; files belong to {owner.st_uid}:{owner.st_gid}"
+
+
+def check_scratch() -> Iterator[Finding]:
+    """The working folder of flows: there, writable, with room."""
+    group = Group("scratch")
+    if read_environment("ARCHIVER_SCRATCH_FOLDER", os.environ) is None:
+        yield group.skipped("folder", "ARCHIVER_SCRATCH_FOLDER is not set here. Run the doctor where flows run, too.")
+        return
+    folder = ArchivingSettings().archiver_scratch_folder
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        yield group.bad("folder", f"{folder} is no folder we may write to. Mount or make it, and give us the right.")
+        return
+    yield _room(group, folder)
+
+
+def _room(group: Group, folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free / GIGABYTE
+    if free < _LOW_GB:
+        return group.bad("folder", f"{folder} has {free:.2f} GB free; lists of large data sets need more. Make room.")
+    return group.good("folder", f"{folder}, {free:,.1f} GB free")

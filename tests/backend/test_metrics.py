@@ -1,0 +1,190 @@
+"""What Prometheus is told, and who may ask."""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+
+from archiver.workflow.ledger.facts import LTS_IDENTITY
+from archiver.workflow.ledger.records import DatablockRecord, FixityOutcome, Stage
+from support.backend_api import Api, RecordingQueue, RunApi
+
+MONITORING = Path(__file__).parents[2] / "deployment" / "monitoring"
+OUTSIDE = {"X-Forwarded-For": "10.0.0.1"}
+
+
+@pytest.fixture(scope="module")
+def guarded_api(start_api: RunApi) -> Iterator[Api]:
+    """An API with credentials for a Prometheus outside."""
+    settings = {
+        "metrics_bearer_token": SecretStr("a-long-token"),
+        "metrics_username": SecretStr("prom"),
+        "metrics_password": SecretStr("pass"),
+    }
+    with start_api(api=settings) as running:
+        yield running
+
+
+def samples(api: Api) -> dict[str, dict[tuple[str, ...], float]]:
+    """Values by name of the sample and by the values of its labels, in order of the labels' names."""
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in text_string_to_metric_families(api.anonymous().get("/metrics").text):
+        for sample in family.samples:
+            labels = tuple(value for _, value in sorted(sample.labels.items()))
+            found.setdefault(sample.name, {})[labels] = sample.value
+    return found
+
+
+def archive(api: Api, pid: str, stage: Stage) -> str:
+    """A data set of one datablock that came as far as `stage`; its archive id."""
+    block = DatablockRecord(
+        archive_id=f"openem-network/datasets/{pid}/data/datablocks/x_0.tar",
+        pid=pid,
+        index=0,
+        size=1000,
+        packed_size=1512,
+        files=3,
+        sha256="ab" * 32,
+        proof="read",
+        verified_at=None,
+    )
+    claim = api.ledger.claim_dataset(pid, "run", timedelta(minutes=1))
+    api.ledger.record_stage(claim, Stage.PLANNED, files=3, payload_bytes=1500)
+    api.ledger.record_datablock(claim, block)
+    if stage is not Stage.PLANNED:
+        api.ledger.record_stage(claim, stage)
+    api.ledger.release_claim(claim)
+    return block.archive_id
+
+
+def test_requests_uploads_and_queues_are_counted(fresh_api: Api) -> None:
+    fresh_api.client().request_upload(fresh_api.catalogue.new_dataset(), 2)
+    fresh_api.anonymous().get("/nowhere")
+    fresh_api.ledger.beat("reconciliation")
+
+    found = samples(fresh_api)
+
+    assert found["archiver_http_requests_total"]["POST", "/s3/requestDatasetUpload", "201"] == 1
+    assert found["archiver_http_requests_total"]["GET", "unmatched", "404"] == 1
+    assert found["archiver_landing_reserved_bytes"][()] == 3 * 1024**3
+    assert found["archiver_landing_free_bytes"][()] == 90 * 10**9 - 3 * 1024**3
+    assert found["archiver_landing_uploads"]["open",] == 1
+    assert found["archiver_flow_runs"]["running", "archive"] == 3
+    assert found["archiver_flow_runs_oldest_seconds"]["running", "archive"] > 0
+    assert found["archiver_pool_workers"]["archival",] == 1
+    assert 0 <= found["archiver_reconciliation_age_seconds"][()] < 60
+    assert set(found["archiver_metrics_unreadable"].values()) == {0}
+
+
+def test_the_archive_its_share_and_its_fixity_are_told_from_the_ledger(fresh_api: Api) -> None:
+    ledger = fresh_api.ledger
+    share = uuid.uuid4()
+    ledger.remember(LTS_IDENTITY, str(share))
+    ledger.record_share_space(share, 40, 100)
+    good, bad = archive(fresh_api, "p/a", Stage.EMPTIED), archive(fresh_api, "p/b", Stage.REGISTERED)
+    archive(fresh_api, "p/c", Stage.PLANNED)
+    archive(fresh_api, "p/d", Stage.FAILED)
+    ledger.record_fixity(bad, FixityOutcome.DAMAGED, "", "")
+    claim = ledger.claim_retrieval(good, "run", timedelta(minutes=1))
+    ledger.record_retrieved(claim, 1512, "ab" * 32, datetime.now(UTC) + timedelta(days=1))
+    ledger.count_error("no-space")
+
+    found = samples(fresh_api)
+
+    expected = {
+        "archiver_archived_datasets": 2,
+        "archiver_archived_files": 6,
+        "archiver_archived_bytes": 3000,
+        "archiver_archive_bytes": 3024,
+        "archiver_lts_total_bytes": 100,
+        "archiver_lts_free_bytes": 40,
+        "archiver_lts_used_bytes": 60,
+        "archiver_lts_reserved_bytes": 500,
+        "archiver_retrieved_bytes_total": 1512,
+        "archiver_retrieved_files_total": 3,
+        "archiver_retrieval_copies": 1,
+        "archiver_retrieval_copies_bytes": 1512,
+    }
+    assert {name: found[name][()] for name in expected} == expected
+    assert {name: found["archiver_datablocks"][name,] for name in ("archived", "damaged")} == {
+        "archived": 2,
+        "damaged": 1,
+    }
+    assert found["archiver_errors_total"]["no-space",] == 1
+    assert found["archiver_datasets"]["failed",] == 1
+    assert found["archiver_stage_seconds_count"]["planned",] == 4
+    assert found["archiver_stage_seconds_count"]["retrieved",] == 1
+
+
+@pytest.mark.parametrize("name", ["alerts.yml", "grafana/archiver.json"])
+def test_rules_and_dashboard_use_metrics_that_there_are(fresh_api: Api, name: str) -> None:
+    ledger = fresh_api.ledger
+    share = uuid.uuid4()
+    ledger.remember(LTS_IDENTITY, str(share))
+    ledger.record_share_space(share, 40, 100)
+    ledger.record_fixity(archive(fresh_api, "p/a", Stage.EMPTIED), FixityOutcome.OK, "", "")
+    ledger.beat("reconciliation")
+    ledger.count_error("no-space")
+    fresh_api.anonymous().get("/health/livez")
+
+    used = set(re.findall(r"\barchiver_[a-z_]+", (MONITORING / name).read_text()))
+
+    assert len(used) > 10
+    assert used - set(samples(fresh_api)) == set()
+
+
+def test_the_dashboard_can_be_imported_as_it_is() -> None:
+    dashboard = json.loads((MONITORING / "grafana" / "archiver.json").read_text())
+
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
+    assert len(set(places)) == len(places)
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
+    assert all(target["datasource"]["uid"] == "${datasource}" for panel in panels for target in panel["targets"])
+
+
+def test_a_paused_pool_is_told(fresh_api: Api, queue: RecordingQueue) -> None:
+    queue.paused = True
+
+    assert samples(fresh_api)["archiver_pool_paused"]["archival",] == 1
+
+
+def test_metrics_do_not_exist_for_callers_behind_the_proxy(api: Api) -> None:
+    answer = api.anonymous().get("/metrics", headers=OUTSIDE)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": "Bearer a-long-token"}, 200),
+        ({"Authorization": "Basic cHJvbTpwYXNz"}, 200),  # prom:pass
+        ({"Authorization": "Bearer another"}, 404),
+        ({"Authorization": "Basic cHJvbTp3cm9uZw=="}, 404),
+        ({"Authorization": "Bearer"}, 404),
+        ({"Authorization": ""}, 404),
+        ({}, 404),
+    ],
+)
+def test_a_prometheus_outside_needs_a_credential(guarded_api: Api, headers: dict[str, str], status: int) -> None:
+    assert guarded_api.anonymous().get("/metrics", headers=OUTSIDE | headers).status_code == status
+
+
+@pytest.mark.parametrize("given", ["Bearer", "Basic Og==", "Basic cHJvbTo="])
+def test_what_is_not_set_lets_nobody_in(api: Api, given: str) -> None:
+    assert api.anonymous().get("/metrics", headers=OUTSIDE | {"Authorization": given}).status_code == 404
+
+
+def test_metrics_go_on_while_prefect_is_away(start_api: RunApi) -> None:
+    with start_api(queue={"prefect_api_url": "http://127.0.0.1:9/api"}) as api:
+        found = samples(api)
+    assert found["archiver_metrics_unreadable"]["queue",] == 1
+    assert found["archiver_metrics_unreadable"]["landing",] == 0
+    assert "archiver_landing_capacity_bytes" in found

@@ -1,0 +1,242 @@
+"""The commands of operators, on the whole service of this machine."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from archiver.cli.main import app
+from archiver.config.settings import LedgerSettings
+from archiver.local.scicat.defaults import INGESTOR, OWNER_GROUP
+from archiver.local.stack import Stack
+from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.storage.lts import IDENTITY_FILE, initialise_share
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+
+_GROUPS = {"settings", "ledger", "s3", "scicat", "keycloak", "prefect", "share", "scratch"}
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 120) -> bool:
+    """Whether `condition` comes true in time."""
+    deadline = time.monotonic() + within_s
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        pause.wait(0.3)
+    return True
+
+
+def archiver(stack: Stack, *arguments: str) -> Result:
+    return CliRunner().invoke(app, [*arguments, "--folder", str(stack.folder)])
+
+
+def answer(done: Result) -> dict[str, Any]:
+    """What a command answered as JSON."""
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found["complete"]
+    return found
+
+
+@dataclass
+class Instrument:
+    """Somebody with data sets, as SciCat sees them."""
+
+    stack: Stack
+    _token: str = field(default="")
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        if not self._token:
+            login = {"username": INGESTOR, "password": self.stack.credentials.ingestor_password}
+            reply = httpx.post(f"{self.stack.urls.scicat}/api/v3/auth/login", json=login, timeout=30, trust_env=False)
+            self._token = reply.raise_for_status().json()["access_token"]
+        reply = httpx.request(
+            method,
+            f"{self.stack.urls.scicat}/api/{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {self._token}"},
+            timeout=30,
+            trust_env=False,
+        )
+        return reply.raise_for_status().json()
+
+    def submit_without_files(self) -> str:
+        """An archive job for a data set whose only file was never uploaded; its id."""
+        record = {
+            "type": "raw",
+            "owner": "Ada",
+            "ownerGroup": OWNER_GROUP,
+            "contactEmail": "ada@facility.test",
+            "sourceFolder": "/data/run1",
+            "creationTime": "2026-03-01T12:00:00.000Z",
+            "creationLocation": "microscope 1",
+            "principalInvestigator": "Ada",
+            "datasetName": "run 1",
+        }
+        pid = self.call("POST", "v3/datasets", record)["pid"]
+        entry = {"path": "missing.mrc", "size": 1, "time": record["creationTime"], "perm": "-rw-r--r--"}
+        blocks = f"v3/datasets/{pid.replace('/', '%2F')}/origdatablocks"
+        self.call("POST", blocks, {"size": 1, "dataFileList": [entry | {"uid": "ada", "gid": "users"}]})
+        job = {
+            "type": "archive",
+            "ownerGroup": OWNER_GROUP,
+            "jobParams": {"datasetList": [{"pid": pid, "files": []}]},
+        }
+        return str(self.call("POST", "v4/jobs", job)["id"])
+
+    def status(self, job_id: str) -> str:
+        return str(self.call("GET", f"v4/jobs/{job_id}")["statusCode"])
+
+
+@pytest.fixture
+def instrument(stack: Stack) -> Instrument:
+    return Instrument(stack)
+
+
+@pytest.fixture
+def paused(stack: Stack) -> Iterator[None]:
+    """A service whose runs wait."""
+    try:
+        assert archiver(stack, "pause").exit_code == 0
+        yield
+    finally:
+        assert archiver(stack, "resume").exit_code == 0
+
+
+def runs(stack: Stack, job_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = answer(archiver(stack, "jobs", job_id, "--json"))["runs"]
+    return found
+
+
+def test_the_doctor_finds_nothing_wrong_with_a_service_that_is_well(stack: Stack) -> None:
+    done = archiver(stack, "doctor", "--json")
+
+    found = answer(done)["findings"]
+    assert [each for each in found if each["verdict"] != "good"] == []
+    assert {each["group"] for each in found} == _GROUPS
+    assert done.exit_code == 0
+
+
+def test_the_doctor_leaves_nothing_behind(stack: Stack) -> None:
+    archiver(stack, "doctor", "--only", "share", "--only", "s3")
+
+    left = [path for path in (stack.folder / "lts").rglob("*") if "doctor" in path.name]
+    assert left == []
+
+
+def test_a_dry_doctor_does_not_try_what_it_would_have_to_write(stack: Stack) -> None:
+    done = archiver(stack, "doctor", "--json", "--dry-run", "--only", "share", "--only", "s3")
+
+    assert {each["name"] for each in answer(done)["findings"] if each["verdict"] == "skipped"} == {
+        "rights",
+        "write, fsync, rename, read back",
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "group", "hint"),
+    [
+        ("S3_PASSWORD", "wrong", "s3", "S3_PASSWORD"),
+        ("SCICAT_PASSWORD", "wrong", "scicat", "SCICAT_PASSWORD"),
+        ("IDP_PASSWORD", "wrong", "keycloak", "IDP_PASSWORD"),
+        ("IDP_URL", "http://127.0.0.1:9", "keycloak", "IDP_URL"),
+        ("PREFECT_API_AUTH_STRING", "wrong:wrong", "prefect", "PREFECT_API_AUTH_STRING"),
+        ("LEDGER_URL", "postgresql+psycopg://nobody:wrong@127.0.0.1:9/ledger", "ledger", "LEDGER_URL"),
+        ("LTS_ROOT_FOLDER", "/nowhere", "share", "not mounted"),
+        ("ARCHIVER_SCRATCH_FOLDER", "/nowhere", "scratch", "/nowhere"),
+    ],
+)
+def test_the_doctor_says_what_to_mend(stack: Stack, setting: str, value: str, group: str, hint: str) -> None:
+    environment = stack.environment | {setting: value}
+    done = CliRunner().invoke(app, ["doctor", "--json", "--only", group], env=environment)
+
+    bad = [each["detail"] for each in answer(done)["findings"] if each["verdict"] == "bad"]
+    assert any(hint in detail for detail in bad), bad
+    assert done.exit_code == 3
+
+
+def test_the_doctor_finds_another_share_than_the_archives_own(stack: Stack, tmp_path: Path) -> None:
+    # The first run makes the share the archive's; here it need not have been yet.
+    with _ledger(stack) as ledger:
+        ledger.remember("lts_identity", (stack.folder / "lts" / IDENTITY_FILE).read_text().strip())
+    other = initialise_share(tmp_path)
+    environment = stack.environment | {"LTS_ROOT_FOLDER": str(tmp_path)}
+    done = CliRunner().invoke(app, ["doctor", "--only", "share"], env=environment)
+
+    assert done.exit_code == 3
+    assert f"{other} is mounted" in done.stdout
+
+
+def _ledger(stack: Stack) -> Ledger:
+    return Ledger.open(stack.settings(LedgerSettings))
+
+
+def test_a_failed_job_is_listed_shown_and_tried_again(stack: Stack, instrument: Instrument) -> None:
+    job = instrument.submit_without_files()
+    assert eventually(lambda: instrument.status(job) == "finishedWithDatasetErrors")
+
+    listed = {each["job"]: each for each in answer(archiver(stack, "jobs", "--failed", "--json"))["jobs"]}
+    assert [run["state"] for run in listed[job]["runs"]] == ["Failed"]
+    assert "missing.mrc" in archiver(stack, "jobs", job).stdout
+
+    planned = answer(archiver(stack, "retry", job, "--dry-run", "--json"))
+    assert (planned["attempt"], planned["run"]) == (2, None)
+    assert len(runs(stack, job)) == 1
+
+    assert archiver(stack, "retry", job).exit_code == 0
+    assert eventually(lambda: [run["state"] for run in runs(stack, job)] == ["Failed", "Failed"])
+    assert eventually(lambda: instrument.status(job) == "finishedWithDatasetErrors")
+
+
+def test_a_job_that_waits_is_cancelled_and_the_catalogue_is_told(
+    stack: Stack, instrument: Instrument, paused: None
+) -> None:
+    job = instrument.submit_without_files()
+    assert eventually(lambda: len(runs(stack, job)) == 1)
+
+    refused = archiver(stack, "retry", job)
+    assert refused.exit_code == 1
+    assert "is at work" in refused.stderr
+    assert archiver(stack, "cancel", job, "--dry-run").exit_code == 0
+    assert [run["state"] for run in runs(stack, job)] != ["Cancelled"]
+    assert archiver(stack, "cancel", job).exit_code == 0
+
+    assert eventually(lambda: [run["state"] for run in runs(stack, job)] == ["Cancelled"])
+    assert eventually(lambda: instrument.status(job) == "finishedUnsuccessful")
+    again = archiver(stack, "cancel", job)
+    assert again.exit_code == 1
+    assert "nothing to cancel" in again.stderr
+
+
+def test_runs_wait_while_the_service_is_paused_and_start_when_it_goes_on(stack: Stack, instrument: Instrument) -> None:
+    assert archiver(stack, "pause", "--dry-run").exit_code == 0
+    assert {each["changed"] for each in answer(archiver(stack, "pause", "--json"))["pools"]} == {True}
+    try:
+        assert {each["changed"] for each in answer(archiver(stack, "pause", "--json"))["pools"]} == {False}
+        job = instrument.submit_without_files()
+        assert eventually(lambda: len(runs(stack, job)) == 1)
+        doctor = answer(archiver(stack, "doctor", "--only", "prefect", "--json"))
+        assert [each["verdict"] for each in doctor["findings"] if each["name"].startswith("pool")] == ["warning"] * 2
+        # A worker asks every second; a run it could have would be gone from here by now.
+        threading.Event().wait(4)
+        assert runs(stack, job)[0]["state"] in ("Scheduled", "Late")
+        assert job in archiver(stack, "jobs").stdout
+    finally:
+        assert archiver(stack, "resume").exit_code == 0
+    assert eventually(lambda: instrument.status(job) == "finishedWithDatasetErrors")
+
+
+def test_an_unknown_job_is_named(stack: Stack) -> None:
+    done = archiver(stack, "jobs", "00000000-0000-0000-0000-000000000000")
+
+    assert done.exit_code == 1
+    assert "00000000-0000-0000-0000-000000000000" in done.stderr
