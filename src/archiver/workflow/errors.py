@@ -121,6 +121,12 @@ class PermanentError(ServiceError):
     code = "permanent"
 
 
+class StoppedError(PermanentError):
+    """The run was told to end; nothing is wrong with the data set."""
+
+    code = "stopped"
+
+
 class ClaimLostError(PermanentError):
     """Another run holds the data set now; this one must touch nothing more."""
 

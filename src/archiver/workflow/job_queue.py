@@ -35,6 +35,8 @@ REQUEST_TAG: Final = "request-"
 """Begins the tag of a run that names the request to the API which asked for it."""
 
 _TAG = "archiver"
+DATASET_TAG = "archiver-dataset"
+"""Of the runs within a job's run, one for each data set; a tag of their own, for they are no runs of the job."""
 _PAGE = 200
 PATIENCE_S: Final = 30.0
 
@@ -196,7 +198,14 @@ class JobQueue:
 
     def unfinished_runs(self) -> list[RunState]:
         """All runs that wait or work, the oldest first."""
-        return self._runs({"tags": {"all_": [_TAG]}, "state": {"type": {"any_": list(UNFINISHED)}}})
+        return self._unfinished(_TAG)
+
+    def unfinished_dataset_runs(self) -> list[RunState]:
+        """All runs for single data sets, within those of jobs, that wait or work, the oldest first."""
+        return self._unfinished(DATASET_TAG)
+
+    def _unfinished(self, tag: str) -> list[RunState]:
+        return self._runs({"tags": {"all_": [tag]}, "state": {"type": {"any_": list(UNFINISHED)}}})
 
     def declare_crashed(self, run_id: UUID, message: str) -> bool:
         """Ends a run whose process is gone, so that it gives back its place; False when it has ended already.

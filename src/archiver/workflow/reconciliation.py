@@ -169,10 +169,13 @@ class Reconciliation:
 
         Those that wait for a place or a pause are no process yet, and a cancellation that nobody carries out is
         ended by Prefect itself. Silence counts from when it was first seen here: while the server was away, no
-        sign of life could arrive.
+        sign of life could arrive. A data set's run within that of its job ends when that does; else it is what a
+        process that was killed has left.
         """
         try:
             runs = self.queue.unfinished_runs()
+            at_work = {run.job_id for run in runs}
+            runs += [each for each in self.queue.unfinished_dataset_runs() if each.job_id not in at_work]
         except ArchiverError:
             self._silences.clear()
             raise

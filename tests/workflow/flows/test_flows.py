@@ -21,6 +21,7 @@ from archiver.workflow.flows.archive import archive_datasetlist
 from archiver.workflow.flows.monitor import artifact_key
 from archiver.workflow.flows.retrieve import retrieve_datasetlist
 from archiver.workflow.ledger.errors import LedgerError
+from archiver.workflow.ledger.records import Stage
 from archiver.workflow.tools import Tools, open_tools
 from support.facility import Facility, file_entry
 
@@ -75,6 +76,41 @@ def test_one_data_set_fails_alone_and_the_job_says_which(registered: Facility) -
     assert job["statusMessage"] == state.message
     assert registered.lifecycle(bad)["archiveStatusMessage"] == "missingFilesError"
     assert registered.lifecycle(bad)["archiveReturnMessage"] in job["statusMessage"]
+
+
+def test_a_run_that_is_cancelled_stops_the_work_on_its_data_sets(
+    registered: Facility, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = registered.ingest({"f": b"1"})
+    job_id = registered.submit("archive", pid)
+    ledger = registered.tools.ledger
+    # It waits for more space than there is, for hours, unless it is stopped.
+    monkeypatch.setenv("LTS_FREE_SPACE_PERCENTAGE", "99.99")
+
+    def is_waiting() -> bool:
+        record = ledger.dataset(pid)
+        return record is not None and record.stage is Stage.PLANNED
+
+    async def work() -> None:
+        await archive_datasetlist(UUID(job_id))
+
+    async def cancelled() -> None:
+        run = asyncio.create_task(work())
+        while not await asyncio.to_thread(is_waiting):
+            assert not run.done()
+            await asyncio.sleep(0.1)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+    asyncio.run(cancelled())  # returns when the threads have ended
+
+    record = ledger.dataset(pid)
+    assert record is not None
+    assert record.holder is None
+    assert "The run was cancelled" in record.message
+    assert not registered.is_published(pid)
+    assert registered.landed(pid) == {"f"}
 
 
 def test_a_retrieve_job_hands_out_links_and_a_script(registered: Facility) -> None:

@@ -25,7 +25,7 @@ from structlog.testing import capture_logs
 from archiver.config.settings import QueueSettings, ReconciliationSettings
 from archiver.local.postgres import PostgresServer
 from archiver.local.scicat.defaults import ARCHIVER
-from archiver.workflow.job_queue import DEPLOYMENTS, JobQueue, QueuedRun
+from archiver.workflow.job_queue import DATASET_TAG, DEPLOYMENTS, JobQueue, QueuedRun
 from archiver.workflow.ledger.records import UploadState
 from archiver.workflow.names import dataset_prefix
 from archiver.workflow.reconciliation import SERVICE, Reconciliation, Report
@@ -100,6 +100,20 @@ class Office:
         self.facility.tools.catalogue.update_job(job_id, "inProgress", "working on 1 data sets")
         return run
 
+    def start_dataset(self, job_id: str, pid: str) -> QueuedRun:
+        """The run for one data set within that of its job, as the flows make it."""
+        flow = self.prefect.post("flows/", json={"name": "archive_dataset"}).raise_for_status().json()["id"]
+        body = {
+            "flow_id": flow,
+            "name": f"archive {pid}",
+            "parameters": {"pid": pid, "job_id": job_id},
+            "tags": [DATASET_TAG],
+        }
+        made = self.prefect.post("flow_runs/", json=body).raise_for_status().json()
+        run = QueuedRun(uuid.UUID(made["id"]), made["name"])
+        self.enter(run, "PENDING", "RUNNING")
+        return run
+
     def enter(self, run: QueuedRun, *states: str, message: str = "", name: str | None = None) -> None:
         """Takes a run through states, as a worker does."""
         for state in states:
@@ -166,7 +180,7 @@ def office(facility: Facility, prefect_server: PrefectServer) -> Iterator[Office
     with JobQueue.open(queue_settings(prefect_server)) as queue, prefect_server.client() as prefect:
         yield Office(facility, queue, prefect)
         httpx.post(f"{facility.scicat_url}/_sim/reset").raise_for_status()
-        runs = prefect.post("flow_runs/filter", json={"flow_runs": {"tags": {"all_": ["archiver"]}}})
+        runs = prefect.post("flow_runs/filter", json={"flow_runs": {"tags": {"any_": ["archiver", DATASET_TAG]}}})
         for run in runs.raise_for_status().json():
             prefect.delete(f"flow_runs/{run['id']}").raise_for_status()
 
@@ -220,6 +234,31 @@ def test_a_run_without_sign_of_life_is_declared_crashed_and_its_job_runs_again(o
     first = office.queue.run(run.id)
     assert first is not None
     assert "No sign of life since" in first.message
+
+
+def test_a_killed_jobs_runs_of_its_data_sets_are_declared_crashed_when_it_has_none(
+    office: Office,
+) -> None:
+    job_id, pid = office.archive_job()
+    job_run = office.start(job_id)
+    dataset_run = office.start_dataset(job_id, pid)
+    service = office.reconciliation()
+    service.reconcile()
+
+    office.clock.ahead = 4 * MINUTE
+    office.beat(job_run, datetime.now(UTC) + timedelta(seconds=30))
+    assert service.reconcile() == Report()
+
+    office.facility.tools.catalogue.update_job(job_id, "finishedSuccessful", "done")
+    office.enter(job_run, "COMPLETED")
+    service.reconcile()
+    office.clock.ahead = 8 * MINUTE
+    report = service.reconcile()
+
+    assert report.done == [f"run {dataset_run.name} declared crashed"]
+    ended = office.queue.run(dataset_run.id)
+    assert ended is not None
+    assert ended.state_type == "CRASHED"
 
 
 def test_a_run_with_a_heartbeat_lives(office: Office) -> None:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import stamina
 import structlog
+from prefect import tags
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
@@ -26,6 +27,8 @@ from archiver.workflow.errors import (
 from archiver.workflow.flows.configuration import flow_configuration
 from archiver.workflow.flows.log_context import logged_with
 from archiver.workflow.flows.messages import tell_what_to_do
+from archiver.workflow.flows.stopping import Stop, stopping_together
+from archiver.workflow.job_queue import DATASET_TAG
 from archiver.workflow.jobs import (
     DatasetResult,
     JobStatus,
@@ -58,11 +61,22 @@ def _may_pass(error: Exception) -> bool:
 
 
 def with_tries(pid: str, work: Callable[[Tools], T]) -> T:
-    """`work`, tried again while what went wrong, in opening its tools too, may pass; then its error."""
+    """`work`, tried again while what went wrong, in opening its tools too, may pass; then its error.
+
+    Raises:
+        StoppedError: the run is being cancelled; what went wrong then is of no account.
+    """
+    stop = Stop()
     for attempt in stamina.retry_context(
-        on=_may_pass, attempts=TRIES, timeout=None, wait_initial=10, wait_max=300, wait_jitter=5
+        on=lambda error: _may_pass(error) and not stop.is_asked,
+        attempts=TRIES,
+        timeout=None,
+        wait_initial=10,
+        wait_max=300,
+        wait_jitter=5,
     ):
         with attempt:
+            stop.check()
             if attempt.num > 1:
                 get_run_logger().warning("%s: try %d of %d", pid, attempt.num, TRIES)
             with open_tools(flow_configuration()) as tools:
@@ -101,7 +115,8 @@ async def _run_job(
             ledger.count_error(error.code)
 
         pids = [dataset.pid for dataset in job.datasets]
-        ended = await asyncio.gather(*(one(pid) for pid in pids), return_exceptions=True)
+        with stopping_together(), tags(DATASET_TAG):
+            ended = await asyncio.gather(*(one(pid) for pid in pids), return_exceptions=True)
         results = [
             outcome if isinstance(outcome, DatasetResult) else await asyncio.to_thread(_failed, pid, outcome, tell)
             for pid, outcome in zip(pids, ended, strict=True)

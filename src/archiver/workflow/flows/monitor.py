@@ -16,6 +16,7 @@ from prefect.logging import get_run_logger
 
 from archiver.workflow.datablocks.index import DatablockTotals
 from archiver.workflow.errors import QueueError
+from archiver.workflow.flows.stopping import Stop
 from archiver.workflow.monitor import Limit, Monitor
 from archiver.workflow.pace import Pace
 
@@ -46,7 +47,7 @@ def _server_may_be_away() -> Iterator[None]:
 
 
 class PrefectMonitor(Monitor):
-    """Shows a use case in the Prefect UI."""
+    """Shows a use case in the Prefect UI, and ends it when its run is being cancelled (`StoppedError`)."""
 
     def __init__(self, pid: str, doing: str) -> None:
         super().__init__(pid)
@@ -55,9 +56,11 @@ class PrefectMonitor(Monitor):
         self._pace: Pace | None = None
         self._artifact: UUID | None = None
         self._logger = get_run_logger()
+        self._stop = Stop()
 
     def note(self, message: str) -> None:
         """Say it in the log of the run."""
+        self._stop.check()
         self._logger.info("%s: %s", self.pid, message)
 
     def expect(self, total_bytes: int) -> None:
@@ -69,6 +72,7 @@ class PrefectMonitor(Monitor):
 
     def advance(self, count: int) -> None:
         """So many more bytes are done."""
+        self._stop.check()
         # What is read back is the tar, a little more than its payload: the pace never goes beyond the whole.
         now = time.monotonic()
         if self._pace is not None:
@@ -87,6 +91,7 @@ class PrefectMonitor(Monitor):
 
     def step(self, name: str, work: Callable[[], T], limit: Limit | None = None) -> T:
         """Do a piece of work as a task of its own, within `limit`."""
+        self._stop.check()
 
         def limited() -> T:
             if limit is None:
