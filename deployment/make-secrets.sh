@@ -27,14 +27,15 @@ write prefectauth.txt "archiver:$(random)"
 write dashboarduser.txt operator
 write dashboardpass.txt "$(random)"
 write uploadedgekey.txt "$(random)"
+write metricstoken.txt "$(random)"
 write jobsusername.txt scicat
 write jobspassword.txt "$(random)"
 write miniouser.txt archiver-root
 write miniopass.txt "$(random)"
 write keycloakadminpass.txt "$(random)"
 write scicatingestorpass.txt "$(random)"
-# Empty: images come from a public registry.
-for file in githubuser.txt githubpass.txt; do
+# Empty: images come from a public registry, and operators are told nothing by mail or chat.
+for file in githubuser.txt githubpass.txt notifyurls.txt; do
   [ -e "$folder/$file" ] || { : >"$folder/$file"; echo "made     $folder/$file (empty)"; }
 done
 if [ -n "$own_storage" ]; then
