@@ -69,16 +69,30 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def page(browser: Browser, api: Api) -> Browser:
-    """The browser on the status page, after a login."""
+def log_in(browser: Browser, api: Api) -> None:
+    """Through the login page, which opens in place of the status page."""
     browser.open(f"{api.base}/status")
     assert "Log in to facility" in browser.text()
     browser.type("input[name=username]", "olga")
     browser.type("input[name=password]", "olga-local")
     browser.click("button")
     browser.wait_for(lambda: browser.url().endswith("/status"))
-    return browser
+
+
+def log_out(browser: Browser) -> None:
+    """By the page's own button."""
+    browser.click("footer button")
+    browser.wait_for(lambda: "Logged out" in browser.text())
+
+
+@pytest.fixture
+def page(browser: Browser, api: Api) -> Iterator[Browser]:
+    """The browser on the status page, logged in until the test ends."""
+    log_in(browser, api)
+    yield browser
+    browser.open(f"{api.base}/status")
+    if "Log in to facility" not in browser.text():
+        log_out(browser)
 
 
 def test_an_operator_logs_in_and_sees_what_needs_attention(page: Browser) -> None:
@@ -122,8 +136,7 @@ def test_a_data_set_links_to_scicat(page: Browser) -> None:
 
 
 def test_after_logging_out_the_page_is_closed(page: Browser, api: Api) -> None:
-    page.click("footer button")
-    page.wait_for(lambda: "Logged out" in page.text())
+    log_out(page)
     page.open(f"{api.base}/status")
 
     assert "Log in to facility" in page.text()
