@@ -198,7 +198,7 @@ def test_one_datablock_is_read_however_small_the_budget(facility: Facility) -> N
     archived(facility, MEDIUM, MEDIUM)
 
     assert audit(facility, fixity_terabytes=1e-9).checked == 1
-    outcome = audit(facility, fixity_hours=1e-6)
+    outcome = audit(facility, fixity_hours=1e-9)
 
     assert outcome.checked == 1
     assert "no time left" in outcome.message

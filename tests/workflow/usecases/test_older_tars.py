@@ -229,4 +229,5 @@ def test_memory_does_not_grow_with_the_members_that_are_passed_over(facility: Fa
             tracemalloc.stop()
 
     peak(10)  # what is made once
-    assert peak(5000) < peak(500) + 100_000
+    # A member that is kept takes more than 500 bytes; what other threads of this process do meanwhile counts, too.
+    assert peak(5000) < peak(500) + 4500 * 100

@@ -27,7 +27,7 @@ from archiver.local.postgres import PostgresServer
 from archiver.local.scicat.defaults import ARCHIVER
 from archiver.workflow.job_queue import DATASET_TAG, DEPLOYMENTS, JobQueue, QueuedRun
 from archiver.workflow.ledger.records import UploadState
-from archiver.workflow.names import dataset_prefix
+from archiver.workflow.names import DATASETS_FOLDER, dataset_prefix
 from archiver.workflow.reconciliation import SERVICE, Reconciliation, Report
 from archiver.workflow.share_comparison import ShareComparison
 from archiver.workflow.storage.lts import IDENTITY_FILE
@@ -183,6 +183,10 @@ def office(facility: Facility, prefect_server: PrefectServer) -> Iterator[Office
         runs = prefect.post("flow_runs/filter", json={"flow_runs": {"tags": {"any_": ["archiver", DATASET_TAG]}}})
         for run in runs.raise_for_status().json():
             prefect.delete(f"flow_runs/{run['id']}").raise_for_status()
+        tools = facility.tools
+        for bucket in (facility.bucket, tools.store_settings.s3_retrieval_bucket):
+            for begun in tools.store.list_multiparts(bucket, DATASETS_FOLDER):
+                tools.store.abort_multipart(bucket, begun.key, begun.upload_id)
 
 
 # ---------------------------------------------------------------------------------------------- runs of jobs
