@@ -17,7 +17,7 @@ import typer
 
 from archiver.local.settings import project_folder
 from archiver.local.stack import running_stack
-from benchmarks.api_measurements import measure_jobs, measure_urls
+from benchmarks.api_measurements import measure_edge, measure_jobs, measure_urls
 from benchmarks.datasets import DATASETS, MANY_FILES, DatasetSpec
 from benchmarks.machine import circumstances
 from benchmarks.measurements import measure_dataset, measure_many_files, measure_prefect
@@ -39,7 +39,7 @@ class Part(StrEnum):
     MANY = "many"
     """400,000 files: time and memory."""
     API = "api"
-    """URLs and jobs."""
+    """URLs, the upload edge, and jobs."""
 
 
 _PARTS = list(Part)
@@ -91,6 +91,7 @@ def _measured(
                     yield measure_prefect(site, spec, runs, _say)
             if Part.API in parts:
                 yield measure_urls(stack, runs, _say)
+                yield measure_edge(stack, runs, _say)
                 yield measure_jobs(stack, _say)
 
 

@@ -13,7 +13,7 @@ import bagit  # type: ignore[import-untyped]
 import httpx
 
 from archiver.workflow.ledger.records import RetrievalState, Stage
-from archiver.workflow.names import bag_folder, dataset_prefix
+from archiver.workflow.names import TEMPORARY_MARK, bag_folder, dataset_prefix
 from archiver.workflow.storage.object_store import ObjectChangedError
 from support.facility import Facility
 
@@ -90,8 +90,10 @@ class Witness:
         return sorted((self.facility.bag(self.pid) / "data/datablocks").glob("*.tar"))
 
     def published(self) -> dict[str, str]:
-        """SHA-256 of each file of the bag, by path; empty while it is not published."""
-        return self.bag_contents() if self.facility.is_published(self.pid) else {}
+        """SHA-256 of each file of the bag, by path, unfinished ones aside; empty while it is not published."""
+        if not self.facility.is_published(self.pid):
+            return {}
+        return {path: sha256 for path, sha256 in self.bag_contents().items() if TEMPORARY_MARK not in path}
 
     def bag_contents(self) -> dict[str, str]:
         """SHA-256 of each file in the bag's folder, by path."""

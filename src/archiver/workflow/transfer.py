@@ -497,8 +497,10 @@ def opened_patiently(
 
     Raises:
         DamagedError: it is still not there after the patience.
+        WrongShareError: because the share is not there any more, or another one.
         ArchiverError: of the share.
     """
+    identity = share.identity()
     with ExitStack() as stack:
         try:
             for attempt in stamina.retry_context(
@@ -514,6 +516,7 @@ def opened_patiently(
                     first = bytearray(1)
                     reader.readinto(memoryview(first), 0)
         except FileNotFoundError as error:
+            ShareAddress(share.root, identity).open()  # a file that is not there on another share is not damaged
             raise DamagedError(
                 f"{archive_id} is not on the long-term storage. Nothing was changed; look for it there, and in "
                 "its backup."
