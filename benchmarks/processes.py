@@ -17,12 +17,16 @@ class Tree:
     """What was seen of a process and its descendants while it was watched."""
 
     root: int
-    _peaks: dict[int, int] = field(default_factory=dict)
+    peak_bytes: int = 0
+    """Largest sum, of those alive together, of the peak of each since it began: never less than what they took."""
+    peak_of_run: int = 0
+    """Peak of the root alone, bytes."""
     _written: dict[int, int] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def look(self) -> None:
         """Reads the counters once."""
+        together = 0
         for pid in (self.root, *_descendants(self.root)):
             try:
                 status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
@@ -31,20 +35,13 @@ class Tree:
                 continue  # ended meanwhile
             peak = _field(status, "VmHWM:")
             if peak is not None:
-                self._peaks[pid] = max(self._peaks.get(pid, 0), peak * 1024)
+                together += peak * 1024
+                if pid == self.root:
+                    self.peak_of_run = peak * 1024
             written = _field(counters, "write_bytes:")
             if written is not None:
                 self._written[pid] = max(self._written.get(pid, 0), written)
-
-    @property
-    def peak_bytes(self) -> int:
-        """Sum of the peaks of resident memory: as if all had them at the same moment."""
-        return sum(self._peaks.values())
-
-    @property
-    def peak_of_run(self) -> int:
-        """Peak of the root alone, bytes."""
-        return self._peaks.get(self.root, 0)
+        self.peak_bytes = max(self.peak_bytes, together)
 
     @property
     def written_bytes(self) -> int:

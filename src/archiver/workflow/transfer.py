@@ -31,8 +31,8 @@ from archiver.workflow.errors import (
 from archiver.workflow.isolation import Progress
 from archiver.workflow.storage.lts import PosixShare, Reader, ShareAddress, Writer
 from archiver.workflow.storage.object_store import ObjectChangedError, ObjectStore
-from archiver.workflow.storage.s3_records import Checksum, CompletedPart, StoredObject
-from archiver.workflow.tar_upload import end_other_uploads, part_size
+from archiver.workflow.storage.s3_records import Checksum, StoredObject
+from archiver.workflow.tar_upload import TarUpload
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +122,7 @@ class _Piece:
     entry: Entry
     start: int
     length: int
+    """Bytes of it; in memory it takes a buffer of `RANGE`."""
 
 
 def _stretches(entries: Iterable[Entry]) -> Iterator[_Batch | _Piece]:
@@ -173,8 +174,16 @@ class _FetchedPiece:
     """Known with the first piece of an object."""
 
 
+def _memory(stretch: _Batch | _Piece) -> int:
+    """Bytes that it takes while it is held."""
+    return stretch.length if isinstance(stretch, _Batch) else RANGE
+
+
 class _ReadAhead:
-    """Stretches in order, fetched by several threads, holding at most the window's bytes."""
+    """Stretches in order, fetched by several threads, holding at most the window's bytes.
+
+    Buffers of large pieces are used again; those that wait for it count, and go where batches need their room.
+    """
 
     def __init__(self, progress: Progress, store: ObjectStore, order: PackOrder) -> None:
         self._progress = progress
@@ -240,23 +249,30 @@ class _ReadAhead:
                     while upcoming is not None and (
                         not waiting
                         or (
-                            held + upcoming.length <= self._order.window_bytes
+                            held + _memory(upcoming) <= self._order.window_bytes
                             and len(waiting) < 2 * self._order.workers
                         )
                     ):
+                        self._make_room(held, upcoming)
                         buffer, future = self._begin(pool, upcoming)
-                        waiting.append((upcoming.length, buffer, future))
-                        held += upcoming.length
+                        waiting.append((_memory(upcoming), buffer, future))
+                        held += _memory(upcoming)
                         upcoming = next(stretches, None)
-                    length, buffer, future = waiting.popleft()
+                    memory, buffer, future = waiting.popleft()
                     yield self._result(future)
-                    held -= length
+                    held -= memory
                     if buffer is not None:
                         self._buffers.append(buffer)
             finally:
                 self._ended = True
                 for _, _, future in waiting:
                     future.cancel()
+
+    def _make_room(self, held: int, upcoming: _Batch | _Piece) -> None:
+        """Give up buffers that nothing uses where a batch would exceed the window beside them."""
+        if isinstance(upcoming, _Batch):
+            while self._buffers and held + upcoming.length + len(self._buffers) * RANGE > self._order.window_bytes:
+                self._buffers.pop()
 
     def _result(self, future: Future[_FetchedBatch | _FetchedPiece]) -> _FetchedBatch | _FetchedPiece:
         """Waited for as long as it takes; objects that arrive meanwhile count as progress, though it is slow."""
@@ -573,41 +589,38 @@ def copy_datablock(progress: Progress, order: CopyOrder) -> None:
         DamagedError: the tar is missing, or not what was archived. Nothing is changed by itself.
     """
     share = order.share.open()
-    digest = new_digest("sha256")
     with ExitStack() as stack:
         store = stack.enter_context(ObjectStore.open(order.store, max_connections=order.workers + 1))
         reader = stack.enter_context(opened_patiently(share, order.archive_id, order.patience_s, progress))
-        pool = stack.enter_context(ThreadPoolExecutor(order.workers, "upload"))
-        target = stack.enter_context(store.multipart_writer(order.bucket, order.archive_id))
-        end_other_uploads(store, order.bucket, order.archive_id, target.upload_id)
-        size = reader.size
-        part = part_size(size)
-        parallel = max(1, min(order.workers, order.window_bytes // part))
-        uploads: deque[tuple[Future[CompletedPart], int]] = deque()
-
-        def finish_oldest() -> None:
-            future, length = uploads.popleft()
-            future.result()
-            progress(length)
-
-        for number, start in enumerate(range(0, size, part), start=1):
-            buffer = bytearray(min(part, size - start))
-            if reader.readinto(memoryview(buffer), start) != len(buffer):
-                break
-            digest.update(buffer)
-            progress(0)
-            uploads.append((pool.submit(target.write_part, number, buffer), len(buffer)))
-            if len(uploads) >= parallel:
-                finish_oldest()
-        while uploads:
-            finish_oldest()
-        if size != order.packed_size or digest.hexdigest() != order.sha256:
-            raise DamagedError(
-                f"{order.archive_id} on the long-term storage is not what was archived ({size} bytes, SHA-256 "
-                f"{digest.hexdigest()}; recorded: {order.packed_size} bytes, {order.sha256}). Nothing was changed. "
-                "See 'when the only copy is damaged' in the documentation."
+        if reader.size != order.packed_size:
+            raise _not_as_archived(order, f"{reader.size} bytes")
+        upload = stack.enter_context(
+            TarUpload(
+                progress,
+                store,
+                order.bucket,
+                order.archive_id,
+                order.packed_size,
+                workers=order.workers,
+                window=order.window_bytes,
             )
-        target.complete()
+        )
+        for view in upload.space(order.packed_size):
+            count = reader.readinto(view, upload.offset)
+            if count != len(view):
+                raise _not_as_archived(order, f"it ends after {upload.offset + count} bytes")
+        found = upload.finish()
+        if found != order.sha256:
+            raise _not_as_archived(order, f"SHA-256 {found}")
+        upload.complete()
+
+
+def _not_as_archived(order: CopyOrder, found: str) -> DamagedError:
+    return DamagedError(
+        f"{order.archive_id} on the long-term storage is not what was archived ({found}; recorded: "
+        f"{order.packed_size} bytes, SHA-256 {order.sha256}). Nothing was changed. "
+        "See 'when the only copy is damaged' in the documentation."
+    )
 
 
 def object_sha256(store: ObjectStore, bucket: str, stored: StoredObject) -> str:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tarfile
+import tracemalloc
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -142,6 +143,23 @@ def test_a_window_smaller_than_a_piece_only_makes_it_slower(packing: Packing) ->
     packing.pack(window_bytes=MEBIBYTE)
 
     assert _unpacked(packing.tar) == packing.contents
+
+
+def test_large_and_small_files_together_stay_within_the_window(packing: Packing) -> None:
+    window = 4 * RANGE
+    packing.put("large", bytes(5 * RANGE), parts=(5 * RANGE,))
+    for number in range(2 * window // SMALL_OBJECT):
+        packing.put(f"small/{number:02}", bytes(SMALL_OBJECT))
+
+    tracemalloc.start()
+    try:
+        packing.pack(window_bytes=window)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    gathered_for_writing, one_more_batch, all_else = 4 * MEBIBYTE, SMALL_OBJECT, 6 * MEBIBYTE
+    assert peak <= window + gathered_for_writing + one_more_batch + all_else
 
 
 @pytest.mark.parametrize("size", [1_000, SMALL_OBJECT + 1], ids=["small", "large"])
