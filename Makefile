@@ -56,7 +56,7 @@ down: $(if $(STACK),,setup) ## End it; its data stays (STACK=docker: the contain
 
 # Two processes: much of a test's time is waiting for a server.
 test: setup ## Run the tests (those of faults apart: make faults)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults --ignore tests/monitoring --ignore tests/browser $(OPTIONS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults --ignore tests/monitoring --ignore tests/browser --ignore tests/scaling $(OPTIONS)
 
 faults: setup ## Strike runs where it tells most (ARCHIVER_ALL_FAULT_POINTS=1: at every call)
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -p no:randomly tests/faults $(OPTIONS)
@@ -72,6 +72,10 @@ monitoring: setup ## Check alert rules and remote write with a real Prometheus (
 browser: setup ## Try the status page in a real browser (installs Debian's chromium, as root)
 	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -q; apt-get install -y -q --no-install-recommends chromium chromium-driver; }
 	@$(BIN)/python -m pytest tests/browser $(OPTIONS)
+
+scaling: setup ## Try several Prefect servers and a second host of workers (as root; installs Debian's redis-server)
+	@command -v redis-server >/dev/null || { apt-get update -q; apt-get install -y -q --no-install-recommends redis-server; }
+	@$(BIN)/python -m pytest -p no:randomly tests/scaling $(OPTIONS)
 
 lint: setup ## Check style
 	@$(BIN)/ruff check .

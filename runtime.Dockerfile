@@ -34,7 +34,7 @@ RUN "$PIP" --python /opt/archiver/bin/python install --quiet --no-index --no-dep
 
 # PREFECT_VERSION is what the deployment says it runs; the lock file is what it does run.
 FROM builder AS build-config
-RUN deployment/image/install.sh /opt/archiver config landing
+RUN deployment/image/install.sh /opt/archiver config landing scaled
 COPY --from=package /wheel/ /wheel/
 RUN "$PIP" --python /opt/archiver/bin/python install --quiet --no-index --no-deps /wheel/*.whl
 ARG PREFECT_VERSION

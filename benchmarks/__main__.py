@@ -22,6 +22,7 @@ from benchmarks.datasets import DATASETS, MANY_FILES, DatasetSpec
 from benchmarks.machine import circumstances
 from benchmarks.measurements import measure_dataset, measure_many_files, measure_prefect
 from benchmarks.report import Row, document, page
+from benchmarks.several_servers import measure_several_servers
 from benchmarks.sites import SERVERS, minio_version, open_site, site_of_stack
 from benchmarks.yardsticks import rclone_version
 
@@ -40,9 +41,11 @@ class Part(StrEnum):
     """400,000 files: time and memory."""
     API = "api"
     """URLs, the upload edge, and jobs."""
+    SERVERS = "servers"
+    """One and two Prefect servers; only when asked for, as it needs Redis."""
 
 
-_PARTS = list(Part)
+_PARTS: list[Part] = [part for part in Part if part is not Part.SERVERS]
 _DATASETS = sorted(DATASETS)
 _SERVERS = list(SERVERS)
 _FOLDER = project_folder() / "build" / "bench"
@@ -80,6 +83,8 @@ def _measured(
                         yield measure_dataset(site, spec, runs, _say)
                 if Part.MANY in parts:
                     yield measure_many_files(site, many, _say)
+    if Part.SERVERS in parts:
+        yield measure_several_servers(folder, (1, 2), _say)
     if Part.PREFECT in parts or Part.API in parts:
         (folder / "stack").mkdir()
         with (

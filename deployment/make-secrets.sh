@@ -24,6 +24,8 @@ write prefectdbpass.txt "$(random)"
 write ledgerpass.txt "$(random)"
 write ledgerurl.txt "postgresql+psycopg://ledger:$(cat "$folder/ledgerpass.txt")@postgres:5432/ledger"
 write prefectauth.txt "archiver:$(random)"
+write redispass.txt "$(random)"
+write redisurl.txt "redis://:$(cat "$folder/redispass.txt")@redis:6379/0"
 write dashboarduser.txt operator
 write dashboardpass.txt "$(random)"
 write uploadedgekey.txt "$(random)"

@@ -9,7 +9,8 @@ refuse() {
 }
 
 for name in PREFECT_API_AUTH_STRING PREFECT_SERVER_API_AUTH_STRING \
-  PREFECT_SERVER_DATABASE_USER PREFECT_SERVER_DATABASE_PASSWORD; do
+  PREFECT_SERVER_DATABASE_USER PREFECT_SERVER_DATABASE_PASSWORD \
+  PREFECT_REDIS_MESSAGING_URL PREFECT_SERVER_DOCKET_URL; do
   file=$(printenv "${name}_FILE" || true)
   [ -n "$file" ] || continue
   [ -r "$file" ] || refuse "${name}_FILE names $file, which cannot be read by user $(id -u). Run make secrets as root."

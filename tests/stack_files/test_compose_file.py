@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from support.prefect_servers import shipped
+
 ROOT = Path(__file__).parents[2]
 _COMPOSE = Path(sys.executable).with_name("docker-compose")
 _FILES = {"production": (".env",), "development": (".env", ".development.env")}
@@ -71,7 +73,8 @@ def _mounts(service: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def test_every_name_of_the_interface_has_a_meaning() -> None:
-    used = set(re.findall(r"\$\{([A-Z0-9_]+)", (ROOT / "docker-compose.yml").read_text()))
+    files = "".join((ROOT / name).read_text() for name in ("docker-compose.yml", "docker-compose.scaled.yml"))
+    used = set(re.findall(r"\$\{([A-Z0-9_]+)", files))
 
     assert set(_NAMES) - used == set()
     assert used - _values(".env").keys() == set()
@@ -243,3 +246,40 @@ def test_secrets_are_for_their_owner_alone_and_stay_when_they_are_there(checkout
     passwords = [value for name, value in first.items() if "pass" in name and value and name != "jobspassword.txt"]
     assert len(set(passwords)) == len(passwords)
     assert first["ledgerpass.txt"].strip() in first["ledgerurl.txt"]
+
+
+@pytest.fixture(scope="module")
+def scaled() -> dict[str, Any]:
+    """Every service of production with several Prefect servers."""
+    return dict(shipped())
+
+
+def test_several_servers_share_what_they_know_and_one_process_does_the_rest(scaled: dict[str, Any]) -> None:
+    server, services = scaled["prefect-server"], scaled["prefect-services"]
+
+    assert server["deploy"]["replicas"] == int(_values(".env")["PREFECT_SERVERS"])
+    assert "--no-services" in server["command"]
+    assert not services.get("deploy")
+    assert server["environment"] == services["environment"]
+    assert set(services["networks"]) == set(scaled["redis"]["networks"]) == {"inner"}
+    kept = [name for name, value in server["environment"].items() if str(value).endswith(("memory", "filesystem"))]
+    assert kept == []
+
+
+def test_what_other_hosts_need_is_published_on_the_private_address_alone(scaled: dict[str, Any]) -> None:
+    ports = {
+        (name, port["target"]): port.get("host_ip")
+        for name, service in scaled.items()
+        for port in service.get("ports") or ()
+    }
+
+    assert ports.pop(("traefik", 80)) is None
+    assert ports.pop(("traefik", 443)) is None
+    assert set(ports) == {("traefik", 4200), ("postgres", 5432), ("minio", 9000)}
+    assert set(ports.values()) == {_values(".env")["PRIVATE_ADDRESS"]}
+
+
+def test_redis_shows_its_password_to_nobody(scaled: dict[str, Any]) -> None:
+    assert not scaled["redis"].get("environment")
+    assert [secret["source"] for secret in scaled["redis"]["secrets"]] == ["redis_password"]
+    assert "$" not in "".join(scaled["redis"]["entrypoint"])

@@ -52,6 +52,18 @@ def test_a_presigned_url_reaches_the_landing_storage_as_it_was_signed(proxy: Pro
     assert request["bytes"] == 5
 
 
+def test_workers_elsewhere_reach_prefect_with_their_own_credential_and_nothing_else(proxy: Proxy) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{proxy.private_port}", timeout=60, trust_env=False) as client:
+        answer = client.get("/api/health", headers={"Authorization": "Basic of-the-worker"})
+        others = [client.get(path).status_code for path in ("/", "/prefect-ui/", "/archiver/api/v1/health/livez")]
+
+    assert answer.json() == {"service": "prefect-server"}
+    headers = _only_request(proxy, "prefect-server")["headers"]
+    assert isinstance(headers, dict)
+    assert headers["authorization"] == "Basic of-the-worker"
+    assert others == [404, 404, 404]
+
+
 def test_the_storage_class_that_minio_refuses_is_taken_off(proxy: Proxy) -> None:
     with proxy.client() as client:
         client.put(_OBJECT, content=b"12345", headers={"X-Amz-Storage-Class": "GLACIER"})

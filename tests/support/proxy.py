@@ -103,6 +103,7 @@ class Proxy:
 
     port: int
     plain_port: int
+    private_port: int
     authority: Path
     upstreams: Mapping[str, Upstream]
 
@@ -173,12 +174,13 @@ def running_proxy(
     """The proxy with every upstream; `changes` replaces text of its configuration."""
     with ExitStack() as stack:
         upstreams = {name: stack.enter_context(_upstream(name)) for name in (*SERVICES, "s3")}
-        ports = choose_free(("plain", "tls", "health"), {})
+        ports = choose_free(("plain", "tls", "private", "health"), {})
         certificates = certificate_folder(folder)
         addresses = {
             **{f"http://{name}:{port}": upstreams[name].address for name, port in SERVICES.items()},
             '":80"': f'"127.0.0.1:{ports["plain"]}"',
             '":443"': f'"127.0.0.1:{ports["tls"]}"',
+            '":4200"': f'"127.0.0.1:{ports["private"]}"',
             "127.0.0.1:8082": f"127.0.0.1:{ports['health']}",
             **(changes or {}),
         }
@@ -195,7 +197,7 @@ def running_proxy(
             stderr=log,
         )
         try:
-            proxy = Proxy(ports["tls"], ports["plain"], certificates / "ca.pem", upstreams)
+            proxy = Proxy(ports["tls"], ports["plain"], ports["private"], certificates / "ca.pem", upstreams)
             _wait(proxy, process, folder / "traefik.log")
             yield proxy
         finally:
