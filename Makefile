@@ -7,6 +7,8 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ACTIONLINT_VERSION := v1.7.12
 ACTIONLINT := build/tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
+# For packages of the system, and for tests with networks of their own.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 export FOLDER VERSION TAG ONLY
 export MINIO_BINARY = $(MINIO)
 
@@ -66,16 +68,16 @@ bench: setup ## Measure beside rclone and tar (BENCH=--small, --help shows more;
 
 # Debian's packages, where they are missing and we may install them.
 monitoring: setup ## Check alert rules and remote write with a real Prometheus (installs Debian's, as root)
-	@command -v promtool >/dev/null || { apt-get update -q; apt-get install -y -q --no-install-recommends prometheus; }
+	@command -v promtool >/dev/null || { $(AS_ROOT) apt-get update -q; $(AS_ROOT) apt-get install -y -q --no-install-recommends prometheus; }
 	@$(BIN)/python -m pytest tests/monitoring $(OPTIONS)
 
 browser: setup ## Try the status page in a real browser (installs Debian's chromium, as root)
-	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -q; apt-get install -y -q --no-install-recommends chromium chromium-driver; }
+	@{ command -v chromium && command -v chromedriver; } >/dev/null || { $(AS_ROOT) apt-get update -q; $(AS_ROOT) apt-get install -y -q --no-install-recommends chromium chromium-driver; }
 	@$(BIN)/python -m pytest tests/browser $(OPTIONS)
 
 scaling: setup ## Try several Prefect servers and a second host of workers (as root; installs Debian's redis-server)
-	@command -v redis-server >/dev/null || { apt-get update -q; apt-get install -y -q --no-install-recommends redis-server; }
-	@$(BIN)/python -m pytest -p no:randomly tests/scaling $(OPTIONS)
+	@command -v redis-server >/dev/null || { $(AS_ROOT) apt-get update -q; $(AS_ROOT) apt-get install -y -q --no-install-recommends redis-server; }
+	@$(AS_ROOT) $(BIN)/python -m pytest -p no:randomly tests/scaling $(OPTIONS)
 
 lint: setup ## Check style
 	@$(BIN)/ruff check .
