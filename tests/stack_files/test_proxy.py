@@ -38,6 +38,16 @@ def test_the_api_gets_its_requests_with_their_path_and_knows_that_they_came_thro
     assert headers["x-forwarded-proto"] == "https"
 
 
+def test_a_header_that_only_looks_like_one_of_the_proxy_is_not_passed_on(proxy: Proxy) -> None:
+    with proxy.client() as client:
+        client.get("/archiver/api/v1/health/livez", headers={"X_Forwarded_For": "192.0.2.1", "X-Other": "kept"})
+
+    headers = _only_request(proxy, "archiver-service-api")["headers"]
+    assert isinstance(headers, dict)
+    assert "x_forwarded_for" not in headers
+    assert headers["x-other"] == "kept"
+
+
 def test_a_presigned_url_reaches_the_landing_storage_as_it_was_signed(proxy: Proxy) -> None:
     with proxy.client() as client:
         answer = client.put(_OBJECT, content=b"12345", headers={"x-amz-checksum-sha256": "abc="})
