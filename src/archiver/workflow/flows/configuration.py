@@ -5,14 +5,20 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 
 from archiver.config.settings import FlowConfiguration
+from archiver.workflow.flows.server_away import server_may_be_away
 
 _SECRETS = ("s3_user", "s3_password", "scicat_user", "scicat_password", "ledger_url", "notify_urls")
 _PAGE = 200
 
 
 def flow_configuration() -> FlowConfiguration:
-    """Settings of this run, with Prefect variables and secret blocks where the environment has no value."""
-    with get_client(sync_client=True) as client:
+    """Settings of this run, with Prefect variables and secret blocks where the environment has no value.
+
+    Raises:
+        QueueError: the Prefect server does not answer, or not properly.
+    """
+    registered: dict[str, str] = {}
+    with server_may_be_away(), get_client(sync_client=True) as client:
         registered = _variables(client)
         for name in _SECRETS:
             value = _secret(client, name.replace("_", "-"))

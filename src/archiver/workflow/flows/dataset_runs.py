@@ -22,11 +22,13 @@ from archiver.workflow.errors import (
     DatasetBusyError,
     NoSpaceError,
     PermanentError,
+    QueueError,
     TransientError,
 )
 from archiver.workflow.flows.configuration import flow_configuration
 from archiver.workflow.flows.log_context import logged_with
 from archiver.workflow.flows.messages import tell_what_to_do
+from archiver.workflow.flows.server_away import server_may_be_away
 from archiver.workflow.flows.stopping import Stop, stopping_together
 from archiver.workflow.job_queue import DATASET_TAG
 from archiver.workflow.jobs import (
@@ -84,6 +86,28 @@ def with_tries(pid: str, work: Callable[[Tools], T]) -> T:
     return result
 
 
+def _run_of_its_own(run: Callable[[str], DatasetResult], pid: str) -> DatasetResult:
+    """A data set's run within that of the job, begun again where the Prefect server was away when it was to begin.
+
+    Raises:
+        StoppedError: the job's run is being cancelled.
+    """
+    stop = Stop()
+    for attempt in stamina.retry_context(
+        on=lambda error: isinstance(error, QueueError) and not stop.is_asked,
+        attempts=TRIES,
+        timeout=None,
+        wait_initial=10,
+        wait_max=300,
+        wait_jitter=5,
+    ):
+        with attempt:
+            stop.check()
+            with server_may_be_away():
+                result = run(pid)
+    return result
+
+
 async def run_job(
     job_id: str, job_type: JobType, run: Callable[[str], DatasetResult], report: ReportFailure
 ) -> State[None]:
@@ -106,7 +130,7 @@ async def _run_job(
 
         async def one(pid: str) -> DatasetResult:
             async with places:
-                return await asyncio.to_thread(run, pid)
+                return await asyncio.to_thread(_run_of_its_own, run, pid)
 
         def tell(pid: str, error: ArchiverError) -> None:
             log.error("dataset_failed", pid=pid, code=error.code, error=str(error))

@@ -1,13 +1,13 @@
 """What operators see of a run: tasks, progress with a time to go, a table of datablocks, notes in the log."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from asyncio import CancelledError
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar, cast
 from uuid import UUID
 
-import httpx
+import structlog
 from prefect import task
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
@@ -16,9 +16,12 @@ from prefect.logging import get_run_logger
 
 from archiver.workflow.datablocks.index import DatablockTotals
 from archiver.workflow.errors import QueueError
+from archiver.workflow.flows.server_away import only_shown, server_may_be_away
 from archiver.workflow.flows.stopping import Stop
 from archiver.workflow.monitor import Limit, Monitor
 from archiver.workflow.pace import Pace
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -31,19 +34,6 @@ def artifact_key(*parts: str) -> str:
     """A key Prefect accepts: lower case letters, digits and dashes."""
     text = "-".join(parts).lower()
     return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text).strip("-")
-
-
-@contextmanager
-def _server_may_be_away() -> Iterator[None]:
-    """Make the absence of the Prefect server a reason to try again: what was archived until then is found again.
-
-    Raises:
-        QueueError: in place of an error of the connection.
-    """
-    try:
-        yield
-    except httpx.TransportError as error:
-        raise QueueError(f"The Prefect server does not answer: {type(error).__name__} {error}.") from error
 
 
 class PrefectMonitor(Monitor):
@@ -66,9 +56,9 @@ class PrefectMonitor(Monitor):
     def expect(self, total_bytes: int) -> None:
         """Begin to show progress towards so many bytes."""
         self._pace = Pace(total_bytes, time.monotonic())
-        with _server_may_be_away():
+        with only_shown("progress"):
             artifact = create_progress_artifact(0.0, artifact_key(self._doing, self.pid), self._describe(self._pace))
-        self._artifact = cast("UUID", artifact)  # outside of coroutines the call is synchronous
+            self._artifact = cast("UUID", artifact)  # outside of coroutines the call is synchronous
 
     def advance(self, count: int) -> None:
         """So many more bytes are done."""
@@ -83,41 +73,63 @@ class PrefectMonitor(Monitor):
     def _show(self) -> None:
         self._shown = time.monotonic()
         if self._artifact is not None and self._pace is not None:
-            update_progress_artifact(self._artifact, round(self._pace.percent, 1), self._describe(self._pace))
+            with only_shown("progress"):
+                update_progress_artifact(self._artifact, round(self._pace.percent, 1), self._describe(self._pace))
 
     def _describe(self, pace: Pace) -> str:
         # With the time: a run that hangs cannot say so itself.
         return f"{self.pid}: {pace.describe(time.monotonic())} (at {datetime.now(UTC):%H:%M:%S} UTC)"
 
     def step(self, name: str, work: Callable[[], T], limit: Limit | None = None) -> T:
-        """Do a piece of work as a task of its own, within `limit`."""
-        self._stop.check()
+        """Do a piece of work as a task of its own, within `limit`.
 
-        def limited() -> T:
+        Raises:
+            QueueError: no place under the limit could be had, or it was lost; what is done anew begins there.
+        """
+        self._stop.check()
+        done: list[T] = []
+
+        def limited() -> None:
             if limit is None:
-                return work()
+                done.append(work())
+                return
             with concurrency(str(limit), occupy=1, lease_duration=LEASE_S, strict=True):
-                return work()
+                done.append(work())
 
         run = task(name=name, task_run_name=lambda: f"{name}, {self.pid}", cache_policy=NO_CACHE)(limited)
-        with _server_may_be_away():
-            result: T = run()
-            self._show()
-        return result
+        try:
+            with server_may_be_away():
+                run()
+        except QueueError as error:
+            # The work itself does not speak to the server. A place that was not given back comes free by itself.
+            if not done:
+                raise
+            log.warning("place_not_given_back", pid=self.pid, step=name, limit=limit, error=str(error))
+        except CancelledError as error:
+            # Prefect ends the work so when the lease could not be renewed: somebody else may have the place.
+            self._stop.check()
+            if not done:
+                raise QueueError(
+                    f"The place under the limit {limit} was lost: the Prefect server was away for too long."
+                ) from error
+        self._show()
+        return done[0]
 
     def datablocks(self, done: Sequence[DatablockTotals]) -> None:
         """Show the finished datablocks as a table."""
-        create_table_artifact(
-            [
-                {
-                    "datablock": totals.archive_id,
-                    "files": totals.files,
-                    "payload bytes": totals.size,
-                    "tar bytes": totals.packed_size,
-                    "SHA-256": totals.sha256,
-                }
-                for totals in done
-            ],
-            artifact_key("datablocks", self.pid),
-            f"Datablocks of {self.pid}, each written, read back and proven",
-        )
+        rows = [
+            {
+                "datablock": totals.archive_id,
+                "files": totals.files,
+                "payload bytes": totals.size,
+                "tar bytes": totals.packed_size,
+                "SHA-256": totals.sha256,
+            }
+            for totals in done
+        ]
+        with only_shown("datablocks"):
+            create_table_artifact(
+                rows,
+                artifact_key("datablocks", self.pid),
+                f"Datablocks of {self.pid}, each written, read back and proven",
+            )

@@ -11,6 +11,7 @@ from archiver.workflow.flows.dataset_runs import holder, run_job, with_tries
 from archiver.workflow.flows.log_context import logged_with
 from archiver.workflow.flows.messages import link_to_catalogue
 from archiver.workflow.flows.monitor import PrefectMonitor, artifact_key
+from archiver.workflow.flows.server_away import only_shown
 from archiver.workflow.jobs import DatasetResult, JobType, files_wanted
 from archiver.workflow.retrieval import Retrieval, RetrievalOutcome, report_retrieval_failure
 from archiver.workflow.retrieval_sources import RetrievalSources
@@ -32,10 +33,11 @@ def retrieve_dataset(pid: str, job_id: str) -> DatasetResult:
     with logged_with(job_id=job_id, pid=pid):
         outcome, downloads, remark = with_tries(pid, retrieve)
     links = "".join(f"- [{download.name}]({download.url})\n" for download in downloads)
-    create_markdown_artifact(
-        f"Links to what was retrieved of {pid}, until {outcome.expires_at:%Y-%m-%d %H:%M} UTC:\n\n{links}",
-        artifact_key("links", pid),
-    )
+    with only_shown("links"):
+        create_markdown_artifact(
+            f"Links to what was retrieved of {pid}, until {outcome.expires_at:%Y-%m-%d %H:%M} UTC:\n\n{links}",
+            artifact_key("links", pid),
+        )
     return DatasetResult(pid, outcome.message + remark, retrieval=outcome, downloads=downloads)
 
 
