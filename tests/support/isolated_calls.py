@@ -6,6 +6,8 @@ import threading
 import time
 from pathlib import Path
 
+import structlog
+
 from archiver.workflow.errors import MissingFilesError
 from archiver.workflow.isolation import ChildProcess, Progress
 
@@ -49,6 +51,16 @@ def count_slowly_then(progress: Progress, stop: Path) -> int:
         beats += 1
         time.sleep(0.02)
     return beats
+
+
+def say(progress: Progress, event: str) -> None:
+    """Logs a line, and another one from a thread of its own, as the pool that reads from S3 does."""
+    progress(0)
+    log = structlog.get_logger("archiver.workflow.isolated_calls")
+    log.warning(event, where="call")
+    thread = threading.Thread(target=lambda: log.warning(event, where="thread"))
+    thread.start()
+    thread.join()
 
 
 def large_result(progress: Progress, size: int) -> bytes:

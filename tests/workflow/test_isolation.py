@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 import support
 from archiver.workflow.errors import MissingFilesError, PermanentError, StalledError, TransientError
@@ -140,6 +141,22 @@ def test_a_function_the_child_cannot_import_is_an_error_and_not_a_hang(
         child.call(isolated_calls.add, None, 1, 1)
 
 
+def test_what_a_child_logs_carries_the_ids_of_its_call_and_not_those_of_the_one_before(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with ChildProcess(DEADLINE_S) as child:
+        with structlog.contextvars.bound_contextvars(job_id="job 1", pid="p/1", run_id="run 1"):
+            child.call(isolated_calls.say, None, "first")
+        with structlog.contextvars.bound_contextvars(pid="p/2"):
+            child.call(isolated_calls.say, None, "second")
+
+    lines = [line for line in capfd.readouterr().err.splitlines() if "where=" in line]
+    first, second = ([line for line in lines if f"event={event}" in line] for event in ("first", "second"))
+    assert len(first) == len(second) == 2
+    assert all('job_id="job 1"' in line and 'run_id="run 1"' in line and "pid=p/1" in line for line in first)
+    assert all("pid=p/2" in line and "job_id" not in line and "run_id" not in line for line in second)
+
+
 def test_a_stalled_child_is_killed(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     with ChildProcess(4) as child:
@@ -207,11 +224,15 @@ def test_leaving_the_block_ends_the_child() -> None:
     assert _is_gone(pid)
 
 
-def test_a_child_that_was_never_called_need_not_be_ended() -> None:
+def test_a_child_that_was_never_called_is_never_started_and_need_not_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("archiver.workflow.isolation.subprocess.Popen", lambda *command, **_: started.append(command))
+
     with ChildProcess(DEADLINE_S) as child:
         pass
-
     child.close()
+
+    assert started == []
 
 
 def test_a_child_leaves_no_descriptors_behind() -> None:

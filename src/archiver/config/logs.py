@@ -2,18 +2,31 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 
 import structlog
+from structlog.typing import EventDict, Processor
 
 
-def configure_logs(level: str = "INFO", *, handler: logging.Handler | None = None) -> None:
+def _carrying(ids: Mapping[str, object]) -> Processor:
+    def carry(_logger: object, _method: str, event: EventDict) -> EventDict:
+        return {**ids, **event}
+
+    return carry
+
+
+def configure_logs(
+    level: str = "INFO", *, handler: logging.Handler | None = None, ids: Mapping[str, object] | None = None
+) -> None:
     """Send structlog events of this process to the `archiver` logger and that to stderr (or `handler`).
 
-    Exceptions, context variables (`job_id`, `pid`, `run_id`, `request_id`) and times are part of each line.
+    Exceptions, context variables (`job_id`, `pid`, `run_id`, `request_id`) and times are part of each line. So is
+    what `ids` holds at the time, in lines of all threads: for a process that works on one thing at a time.
     """
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _carrying(ids if ids is not None else {}),
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

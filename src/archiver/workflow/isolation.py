@@ -5,8 +5,8 @@
 
 The child works on one call at a time and reports progress; when nothing is heard from it for `stall_timeout`
 seconds it is killed and `StalledError` raised (a process waiting for NFS can be killed, a thread cannot).
-Functions and arguments travel by pickle, so functions must be importable. The child dies with its parent:
-it reads from a pipe whose other end only the parent holds.
+Functions and arguments travel by pickle, so functions must be importable; the ids that the caller's log lines carry
+go with them. The child dies with its parent: it reads from a pipe whose other end only the parent holds.
 """
 
 import os
@@ -76,8 +76,8 @@ def _packed_error(error: Exception) -> bytes:
     return packed
 
 
-def _serve(connection: Connection) -> None:
-    """The child's life: calls, one after another, until the parent hangs up."""
+def _serve(connection: Connection, ids: dict[str, Any]) -> None:
+    """The child's life: calls, one after another, until the parent hangs up. `ids` become those of each call."""
     while True:
         try:
             request = connection.recv_bytes()
@@ -85,7 +85,10 @@ def _serve(connection: Connection) -> None:
             return
         progress = _ChildProgress(connection)
         try:
-            function, arguments, named = pickle.loads(request)  # noqa: S301  # nosec B301  # from our parent
+            call = pickle.loads(request)  # noqa: S301  # nosec B301  # from our parent
+            function, arguments, named, own_ids = call
+            ids.clear()
+            ids.update(own_ids)
             answer = pickle.dumps(("result", function(progress, *arguments, **named)))
         except Exception as error:  # noqa: BLE001  # whatever it is, the parent raises it
             answer = _packed_error(error)
@@ -130,7 +133,8 @@ class ChildProcess:
         connection = self._connection or self._start()
         answered = False
         try:
-            self._send(connection, (function, arguments, named), function.__name__)
+            request = (function, arguments, named, structlog.contextvars.get_contextvars())
+            self._send(connection, request, function.__name__)
             while True:
                 kind, value = self._receive(connection, function.__name__)
                 if kind == "progress":
@@ -218,8 +222,9 @@ def main(descriptor: int, lifeline: int) -> None:
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     # Ctrl-C in a terminal reaches the whole group; the parent decides when the child ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    configure_logs()
-    _serve(Connection(descriptor))
+    ids: dict[str, Any] = {}
+    configure_logs(ids=ids)
+    _serve(Connection(descriptor), ids)
 
 
 if __name__ == "__main__":
