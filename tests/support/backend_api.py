@@ -2,19 +2,23 @@
 
 import base64
 import hashlib
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
 from fastapi import FastAPI, HTTPException
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from archiver.backend.app import create_app
 from archiver.config.settings import (
@@ -30,6 +34,7 @@ from archiver.config.settings import (
     ServiceSettings,
     UploadMode,
 )
+from archiver.local.ports import choose_free
 from archiver.local.scicat.config import Account, ScicatConfig
 from archiver.local.scicat.defaults import ARCHIVER, INGESTOR, OTHER_GROUP, OWNER_GROUP, stack_config
 from archiver.workflow.ledger.ledger import Ledger
@@ -319,6 +324,59 @@ def run_api(parts: Parts, *, listener: socket.socket | None = None, **changes: A
             catalogue=Catalogue(config.catalogue.scicat_endpoint),
             queue=parts.queue,
         )
+
+
+@contextmanager
+def run_api_process(parts: Parts, log: Path, **changes: Any) -> Iterator[Api]:
+    """The API as a process of its own, as `python -m archiver.backend` starts it, with a landing bucket of its own."""
+    with ExitStack() as stack:
+        (port,) = choose_free(["api"], {}).values()
+        base = f"http://127.0.0.1:{port}/archiver/api/v1"
+        landing = {"upload_edge_url": base, **changes.pop("landing", {})}
+        api = {"uvicorn_host": "127.0.0.1", "uvicorn_port": port, **changes.pop("api", {})}
+        config = parts.config(landing=landing, api=api, **changes)
+        store = stack.enter_context(ObjectStore.open(config.store))
+        store.ensure_bucket(config.store.s3_landingzone_bucket)
+        ledger = stack.enter_context(Ledger.open(config.ledger))
+        output = stack.enter_context(log.open("wb"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "archiver.backend"],
+            env=os.environ | _environment(config),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            _wait_until_alive(base, process, log)
+            yield Api(base, config, ledger, store, Catalogue(config.catalogue.scicat_endpoint), parts.queue)
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _environment(config: ApiConfiguration) -> dict[str, str]:
+    """The settings by their environment variables."""
+    found = {}
+    for concern in ApiConfiguration.model_fields:
+        settings: BaseModel = getattr(config, concern)
+        for name, value in settings:
+            text = value.get_secret_value() if isinstance(value, SecretStr) else value
+            if text is not None:
+                found[name.upper()] = ";".join(text) if isinstance(text, tuple) else str(text)
+    return found
+
+
+def _wait_until_alive(base: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            if httpx.get(f"{base}/health/livez", timeout=5, trust_env=False).status_code == httpx.codes.OK:
+                return
+        except httpx.HTTPError:
+            pass
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
 
 
 RunApi = Callable[..., AbstractContextManager[Api]]

@@ -110,13 +110,15 @@ def test_of_many_concurrent_holders_of_one_data_set_one_wins(
     assert ledger.landing_usage().open_uploads == 1
 
 
-def test_a_finalized_upload_keeps_its_space_until_it_is_emptied(ledger: Ledger, reserve: Reserve) -> None:
+def test_a_finalized_upload_keeps_what_it_uses_until_it_is_emptied(ledger: Ledger, reserve: Reserve) -> None:
     reserve("a", 600)
     finalized = ledger.finalize_upload("a", 550)
     assert (finalized.state, finalized.landed_bytes) == (UploadState.FINALIZED, 550)
-    assert ledger.landing_usage() == LandingUsage(600, 550, 600, 0, 1)
+    assert ledger.landing_usage() == LandingUsage(550, 550, 550, 0, 1)
     with pytest.raises(NoLandingSpaceError):
-        reserve("b", 500)
+        reserve("b", 451)
+    reserve("b", 450)
+    ledger.abort_upload("b")
     assert ledger.landing_emptied("a")
     assert not ledger.landing_emptied("a")
     assert ledger.landing_usage() == LandingUsage(0, 0, 0, 0, 0)

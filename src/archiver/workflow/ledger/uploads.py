@@ -181,7 +181,9 @@ class Uploads(Database):
             )
 
     def finalize_upload(self, pid: str, landed_bytes: int) -> UploadRecord:
-        """Ends an open upload: nothing more may be held for it. Finalizing again only notes `landed_bytes`.
+        """Ends an open upload: nothing more may be held for it, and what it reserved and did not use comes free.
+
+        Finalizing again only notes `landed_bytes`.
 
         Raises:
             NoOpenUploadError: there is neither an open nor a finalized upload.
@@ -193,7 +195,7 @@ class Uploads(Database):
             row = connection.execute(
                 update(uploads)
                 .where(uploads.c.pid == pid, _is_live)
-                .values(landed_bytes=landed_bytes)
+                .values(landed_bytes=landed_bytes, reserved_bytes=landed_bytes)
                 .returning(uploads)
             ).one()
         self._forget_objects(upload_objects.c.upload_id == row.id)
