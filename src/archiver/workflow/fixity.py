@@ -14,7 +14,14 @@ import stamina
 import structlog
 
 from archiver.config.settings import TERABYTE, FixitySettings
-from archiver.workflow.errors import NAMES_SHOWN, ArchiverError, StalledError, TransientError, name_some
+from archiver.workflow.errors import (
+    NAMES_SHOWN,
+    ArchiverError,
+    StalledError,
+    TransientError,
+    WrongShareError,
+    name_some,
+)
 from archiver.workflow.fixity_coverage import Coverage
 from archiver.workflow.holdings.fixity_reading import FixityOrder, read_on
 from archiver.workflow.holdings.fixity_reading import recall as ask_for_recall
@@ -23,6 +30,8 @@ from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.records import DatablockRecord, FixityOutcome, FixitySummary
 from archiver.workflow.monitor import Limit, Monitor
 from archiver.workflow.names import SMOKE_PREFIX
+from archiver.workflow.second_copies import known_copies
+from archiver.workflow.storage.lts import ShareAddress
 from archiver.workflow.tools import Tools
 
 log = structlog.get_logger(__name__)
@@ -61,6 +70,30 @@ def _wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class _Held:
+    """A datablock on one of the shares that hold it."""
+
+    datablock: DatablockRecord
+    share: ShareAddress
+    is_copy: bool
+    """On a share of LTS_COPIES, not on the first one."""
+
+    @property
+    def archive_id(self) -> str:
+        return self.datablock.archive_id
+
+    @property
+    def copy(self) -> str:
+        """As the ledger names the share: empty for the first one."""
+        return str(self.share.identity) if self.is_copy else ""
+
+    @property
+    def place(self) -> str:
+        """Where a copy lies; empty for the first share."""
+        return str(self.share.root) if self.is_copy else ""
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """A datablock that somebody must look at."""
 
@@ -68,9 +101,15 @@ class Finding:
     archive_id: str
     outcome: FixityOutcome
     detail: str
+    place: str = ""
+    """Mount point of the share, where it is that of a copy."""
 
     def __str__(self) -> str:
-        return f"{self.archive_id} is {self.outcome}: {self.detail}"
+        return f"{_named(self.archive_id, self.place)} is {self.outcome}: {self.detail}"
+
+
+def _named(archive_id: str, place: str) -> str:
+    return f"{archive_id} (copy at {place})" if place else archive_id
 
 
 @dataclass(slots=True)
@@ -87,6 +126,10 @@ class AuditOutcome:
     findings: list[Finding] = field(default_factory=list)
     mended: list[str] = field(default_factory=list)
     """Datablocks that an earlier check had found damaged, and that are good."""
+    without_copy: dict[str, int] = field(default_factory=dict)
+    """Datablocks of which a share of LTS_COPIES never had a copy, by its mount point."""
+    away: dict[str, str] = field(default_factory=dict)
+    """Shares of copies that could not be read, by their mount points, and why."""
     untold: list[str] = field(default_factory=list)
     """What the catalogue could not be told, and why."""
     ended_by: str = "all datablocks were checked"
@@ -111,6 +154,11 @@ class AuditOutcome:
                 parts.append(f"{self.summary.damaged} datablocks are known to be damaged in all")
             if self.summary.overdue:
                 parts.append(f"{self.summary.overdue} of {self.summary.datablocks} datablocks are overdue")
+        parts += [
+            f"{count} datablocks have no copy at {place}; 'archiver lts heal --all --apply' makes them"
+            for place, count in self.without_copy.items()
+        ]
+        parts += [f"WARNING: the copies at {place} were not read: {reason}" for place, reason in self.away.items()]
         if not self.coverage.suffices:
             parts.append(f"WARNING: {self.coverage.message}")
         parts += [f"the catalogue was not told of {each}" for each in self.untold]
@@ -139,13 +187,18 @@ class FixityAudit:
         self._reading_s = 0.0
         self._ended = False
         self._seen: set[str] = set()
-        self._due: deque[DatablockRecord] = deque()
-        self._stubs: list[DatablockRecord] = []
+        self._copies: list[ShareAddress] = []
+        self._due: deque[_Held] = deque()
+        self._stubs: list[_Held] = []
         """To be recalled together."""
-        self._from_tape: set[str] = set()
-        self._hung: list[tuple[DatablockRecord, StalledError]] = []
-        """Datablocks whose reading hung since another one could be read."""
-        self._current: DatablockRecord | None = None
+        self._from_tape: set[_Held] = set()
+        self._hung: list[tuple[_Held, StalledError]] = []
+        """Datablocks whose reading hung since another one could be read from the same share."""
+        self._readable: set[ShareAddress] = set()
+        """Shares from which anything could be read."""
+        self._current: _Held | None = None
+        self._allowed = ""
+        """The datablock that the budget had room for."""
         self._tries = 0
         self._suspicion = ""
         """What a first reading of the current one found, which a second one must confirm."""
@@ -156,13 +209,16 @@ class FixityAudit:
         """Read what is due, within the budget.
 
         Raises:
-            WrongShareError: another share is mounted, or none.
-            StalledError: the share hangs.
+            WrongShareError: another first share is mounted, or none.
+            StalledError: the first share hangs.
             ArchiverError: of the ledger. What was checked so far is recorded.
         """
         outcome = self._outcome
         self._ends_at = time.monotonic() + 3600 * self._settings.fixity_hours
-        total = self._summary().packed_bytes
+        self._copies = known_copies(self._tools.ledger, self._tools.lts.lts_copies)
+        known = [str(share.identity) for share in self._copies]
+        self._mended_pids |= self._tools.ledger.forget_damage_of_copies(except_on=known)
+        total = self._summary().packed_bytes * (1 + len(self._copies))
         self._monitor.expect(int(min(total, self._settings.fixity_terabytes * TERABYTE)))
         with ChildProcess(self._tools.lts.lts_stall_timeout_s) as child:
             while not self._ended:
@@ -173,10 +229,8 @@ class FixityAudit:
                     self._ended = True
                 elif self._retrievals_have_ended():
                     self._monitor.step("read datablocks again", lambda: self._read(child), Limit.READ_LTS)
-        if self._hung and not outcome.checked:
-            raise self._hung[-1][1]
-        self._settle_hung()
-        outcome.coverage = Coverage(total, self._rate, self._settings)
+        self._end_hung()
+        outcome.coverage = Coverage(total, self._rate, self._settings, 1 + len(self._copies))
         self._tell_catalogue()
         outcome.summary = self._summary()
         log.info("fixity_audited", message=outcome.message)
@@ -195,7 +249,11 @@ class FixityAudit:
         if self._current is None and not self._due:
             found = self._tools.ledger.oldest_checked(_BATCH, not_below=SMOKE_PREFIX)
             # What was checked in this audit comes last; what hung, or waits for its recall, still comes first.
-            self._due.extend(each for each in found if each.archive_id not in self._seen)
+            for each in found:
+                if each.archive_id not in self._seen:
+                    # The copies first: with the first share a datablock counts as checked.
+                    self._due.extend(_Held(each, share, is_copy=True) for share in self._copies)
+                    self._due.append(_Held(each, self._tools.share, is_copy=False))
             self._seen.update(each.archive_id for each in found)
         return self._current is not None or bool(self._due)
 
@@ -223,14 +281,21 @@ class FixityAudit:
         """Make the datablock that is due the current one; False where the budget does not allow it."""
         if not self._due:
             return False
-        size, done = self._due[0].packed_size, self._outcome.read_bytes
+        # Once for a datablock: when it is begun on one share, it is read on the others, too.
+        if self._due[0].archive_id != self._allowed and not self._budget_allows(self._due[0].datablock.packed_size):
+            return False
+        self._allowed = self._due[0].archive_id
+        self._current, self._tries, self._suspicion = self._due.popleft(), 0, ""
+        return True
+
+    def _budget_allows(self, packed_size: int) -> bool:
+        size, done = packed_size * (1 + len(self._copies)), self._outcome.read_bytes
         if done and done + size > self._settings.fixity_terabytes * TERABYTE:
             self._end("the budget of bytes leaves no room for the next one")
             return False
         if done and size / (self._rate or 1) > self._time_left:
             self._end("there is no time left for the next one")
             return False
-        self._current, self._tries, self._suspicion = self._due.popleft(), 0, ""
         return True
 
     # ------------------------------------------------------------------------------------------ reading
@@ -246,44 +311,71 @@ class FixityAudit:
             if time.monotonic() >= ends_at:
                 return
 
-    def _go_on(self, child: ChildProcess, datablock: DatablockRecord, seconds: float) -> None:
+    def _go_on(self, child: ChildProcess, held: _Held, seconds: float) -> None:
+        if held.place in self._outcome.away:
+            self._current = None
+            return
         began = time.monotonic()
         try:
-            reading = child.call(read_on, self._advance, self._order(datablock), seconds)
+            reading = child.call(read_on, self._advance, self._order(held), seconds)
+        except WrongShareError as error:
+            if not held.is_copy:
+                raise
+            self._give_up_share(held, error)
+            return
         except StalledError as error:
             self._current = None
-            self._hung.append((datablock, error))
-            if len(self._hung) >= _STALLS:
-                raise
+            self._hung.append((held, error))
+            if sum(hung.share == held.share for hung, _ in self._hung) >= _STALLS:
+                if not held.is_copy:
+                    raise
+                self._give_up_share(held, error)
             return
         except TransientError as error:
             self._tries += 1
-            log.warning("datablock_not_read", archive_id=datablock.archive_id, error=str(error), tries=self._tries)
+            log.warning("datablock_not_read", archive_id=held.archive_id, error=str(error), tries=self._tries)
             if self._tries >= _TRIES:
-                self._settle(datablock, FixityOutcome.UNREADABLE, str(error))
+                self._settle(held, FixityOutcome.UNREADABLE, str(error))
             return
         finally:
             self._reading_s += time.monotonic() - began
         if reading.outcome is None:
             return
+        if reading.outcome is FixityOutcome.MISSING and self._never_had(held):
+            self._current = None
+            without = self._outcome.without_copy
+            without[held.place] = without.get(held.place, 0) + 1
+            return
         if reading.outcome.is_damage and not self._suspicion:
             self._suspicion = reading.detail
-            log.warning("datablock_suspected", archive_id=datablock.archive_id, detail=reading.detail)
+            log.warning("datablock_suspected", archive_id=held.archive_id, place=held.place, detail=reading.detail)
             return
         detail = reading.detail
         if self._suspicion and not reading.outcome.is_damage:
             detail = f"good when it was read a second time; the first time: {self._suspicion}"
-        self._settle(datablock, reading.outcome, detail)
-        self._settle_hung()
+        self._settle(held, reading.outcome, detail)
+        self._settle_hung(held.share)
 
-    def _order(self, datablock: DatablockRecord) -> FixityOrder:
+    def _never_had(self, held: _Held) -> bool:
+        """Whether a share of copies lacks what it never had: the data set was archived before there were copies."""
+        return held.is_copy and self._tools.ledger.last_fixity(held.archive_id, held.copy) is None
+
+    def _give_up_share(self, held: _Held, reason: ArchiverError) -> None:
+        """The share of a copy is not there: nothing is known of what it holds, and the others are read on."""
+        self._current = None
+        self._hung = [(hung, error) for hung, error in self._hung if hung.share != held.share]
+        self._outcome.away[held.place] = str(reason)
+        log.error("copies_not_read", place=held.place, reason=str(reason))
+        self._monitor.note(f"the copies at {held.place} are not read: {reason}")
+
+    def _order(self, held: _Held) -> FixityOrder:
         return FixityOrder(
-            share=self._tools.share,
-            archive_id=datablock.archive_id,
-            packed_size=datablock.packed_size,
-            sha256=datablock.sha256,
+            share=held.share,
+            archive_id=held.archive_id,
+            packed_size=held.datablock.packed_size,
+            sha256=held.datablock.sha256,
             stub_percent=self._settings.fixity_stub_percent,
-            from_tape=datablock.archive_id in self._from_tape,
+            from_tape=held in self._from_tape,
         )
 
     def _advance(self, count: int) -> None:
@@ -292,37 +384,53 @@ class FixityAudit:
 
     # ------------------------------------------------------------------------------------------ what was found
 
-    def _settle(self, datablock: DatablockRecord, outcome: FixityOutcome, detail: str) -> None:
+    def _settle(self, held: _Held, outcome: FixityOutcome, detail: str) -> None:
         """Note what a datablock is; a stub may be brought back from tape first."""
         self._current = None
         if outcome is FixityOutcome.SKIPPED and self._to_recall > 0:
             self._to_recall -= 1
-            self._stubs.append(datablock)
+            self._stubs.append(held)
             return
-        ledger, result = self._tools.ledger, self._outcome
-        before = ledger.last_fixity(datablock.archive_id)
+        ledger, result, pid = self._tools.ledger, self._outcome, held.datablock.pid
+        before = ledger.last_fixity(held.archive_id, held.copy)
         proof = ""
         if outcome in (FixityOutcome.OK, FixityOutcome.DAMAGED):
+            self._readable.add(held.share)
             result.checked += 1
-            proof = f"recalled from tape; {PROOF_READ}" if datablock.archive_id in self._from_tape else PROOF_READ
-        ledger.record_fixity(datablock.archive_id, outcome, proof, detail)
+            proof = f"recalled from tape; {PROOF_READ}" if held in self._from_tape else PROOF_READ
+        ledger.record_fixity(held.archive_id, outcome, proof, detail, held.copy)
         if outcome.is_damage:
-            finding = Finding(datablock.pid, datablock.archive_id, outcome, detail)
+            finding = Finding(pid, held.archive_id, outcome, detail, held.place)
             result.findings.append(finding)
-            log.error("damage_found", pid=finding.pid, archive_id=finding.archive_id, detail=detail)
+            log.error("damage_found", pid=pid, archive_id=held.archive_id, place=held.place, detail=detail)
             self._monitor.note(f"DAMAGE: {finding}")
         elif outcome is FixityOutcome.SKIPPED:
             result.on_tape += 1
-            result.on_tape_bytes += datablock.packed_size
+            result.on_tape_bytes += held.datablock.packed_size
         elif before is not None and before.outcome.is_damage:
-            result.mended.append(datablock.archive_id)
-            self._mended_pids.add(datablock.pid)
+            result.mended.append(_named(held.archive_id, held.place))
+            self._mended_pids.add(pid)
 
-    def _settle_hung(self) -> None:
-        """Others can be read: what hung is to blame itself."""
-        hung, self._hung = self._hung, []
-        for datablock, error in hung:
-            self._settle(datablock, FixityOutcome.UNREADABLE, str(error))
+    def _settle_hung(self, share: ShareAddress) -> None:
+        """Others can be read from there: what hung is to blame itself."""
+        settled = [(hung, error) for hung, error in self._hung if hung.share == share]
+        self._hung = [(hung, error) for hung, error in self._hung if hung.share != share]
+        for hung, error in settled:
+            self._settle(hung, FixityOutcome.UNREADABLE, str(error))
+
+    def _end_hung(self) -> None:
+        """What hung last, with nothing read after it.
+
+        Raises:
+            StalledError: it is the first share that hangs.
+        """
+        for held, error in list(self._hung):
+            if held.share in self._readable:
+                self._settle_hung(held.share)
+            elif held.is_copy:
+                self._give_up_share(held, error)
+            else:
+                raise error
 
     # ------------------------------------------------------------------------------------------ tape
 
@@ -332,7 +440,7 @@ class FixityAudit:
         orders = [self._order(each) for each in batch]
         self._monitor.note(f"recalling {len(batch)} datablocks from tape")
         patience = min(3600 * self._settings.fixity_recall_hours, self._time_left)
-        at_hand: set[str] = set()
+        at_hand: set[FixityOrder] = set()
 
         def all_at_hand() -> bool:
             at_hand.update(child.call(ask_for_recall, None, orders))
@@ -340,9 +448,9 @@ class FixityAudit:
 
         if not _wait_for(all_at_hand, patience):
             log.warning("recall_incomplete", asked_for=len(orders), at_hand=len(at_hand))
-        for each in reversed(batch):
-            if each.archive_id in at_hand:
-                self._from_tape.add(each.archive_id)
+        for each, order in zip(reversed(batch), reversed(orders), strict=True):
+            if order in at_hand:
+                self._from_tape.add(each)
                 self._due.appendleft(each)
             else:
                 self._to_recall = 0  # what does not come now would not come a second time either
@@ -354,7 +462,8 @@ class FixityAudit:
         """Tell of all damage that is known, and of what is good again; not a second time."""
         damaged: dict[str, list[str]] = {}
         for pid, record in self._tools.ledger.damaged_datablocks():
-            damaged.setdefault(pid, []).append(f"{record.archive_id} ({record.outcome})")
+            which = f"{record.outcome}, a copy" if record.copy else str(record.outcome)
+            damaged.setdefault(pid, []).append(f"{record.archive_id} ({which})")
         messages: dict[str, str | None] = dict.fromkeys(sorted(self._mended_pids))
         messages |= {
             pid: f"{_DAMAGED}: {', '.join(names)}. Nothing was changed; the operators of the archive must look at it."

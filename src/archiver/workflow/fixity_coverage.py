@@ -13,10 +13,12 @@ class Coverage:
     """The arithmetic."""
 
     archive_bytes: int
-    """Length of all datablocks."""
+    """Length of all datablocks, on all shares."""
     rate: float | None
     """Bytes per second that the audit read; None where it read nothing."""
     settings: FixitySettings
+    shares: int = 1
+    """How many hold it."""
 
     @property
     def audits(self) -> float:
@@ -43,10 +45,11 @@ class Coverage:
     def message(self) -> str:
         """The arithmetic in words, and what to do where it does not suffice."""
         settings = self.settings
+        shares = f" on {self.shares} shares" if self.shares > 1 else ""
         rate = "" if self.rate is None else f", and {settings.fixity_hours:g} h at {_tb(self.rate * _HOUR)} an hour"
         text = (
-            f"the archive has {_tb(self.archive_bytes)}; to read it once in {settings.fixity_period_days:g} days, each "
-            f"of {self.audits:,.0f} audits must read {_tb(self.needed)}; "
+            f"the archive has {_tb(self.archive_bytes)}{shares}; to read it once in "
+            f"{settings.fixity_period_days:g} days, each of {self.audits:,.0f} audits must read {_tb(self.needed)}; "
             f"the budget is {settings.fixity_terabytes:g} TB{rate}"
         )
         if self.suffices:

@@ -111,10 +111,12 @@ class Healing:
                     self._heal(source, address, copy, pid, progress)
                     for address, copy in zip(self._shares, health.copies, strict=True)
                 )
-                if copies[0].state is CopyState.GOOD:
-                    for datablock in ledger.datablocks(pid):
-                        detail = "" if health.copies[0].state is CopyState.GOOD else f"healed from {source.root}"
-                        ledger.record_fixity(datablock.archive_id, FixityOutcome.OK, PROOF_READ, detail)
+                for address, before, after in zip(self._shares, health.copies, copies, strict=True):
+                    if after.state is CopyState.GOOD:
+                        detail = "" if before.state is CopyState.GOOD else f"healed from {source.root}"
+                        copy = "" if address == self._shares[0] else str(address.identity)
+                        for datablock in ledger.datablocks(pid):
+                            ledger.record_fixity(datablock.archive_id, FixityOutcome.OK, PROOF_READ, detail, copy)
         except DatasetBusyError as error:
             return Health(pid, HealOutcome.BUSY, detail=str(error))
         is_whole = all(copy.state is CopyState.GOOD for copy in copies)

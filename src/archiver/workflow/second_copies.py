@@ -16,8 +16,10 @@ import structlog
 from archiver.config.settings import LtsSettings
 from archiver.workflow.copies import CopyConflictError, CopyMissingError, CopyOrder, make_copy, seal_copy
 from archiver.workflow.errors import ArchiverError, ClaimLostError, DamagedError, ServiceError, WrongShareError
+from archiver.workflow.holdings.reading import PROOF_READ
 from archiver.workflow.isolation import ChildProcess, Progress
 from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.ledger.records import FixityOutcome
 from archiver.workflow.monitor import Limit, Monitor
 from archiver.workflow.storage.lts import ShareAddress
 from archiver.workflow.tools import read_identity
@@ -117,6 +119,10 @@ class SecondCopies:
                     lambda order=order, child=child: child.call(make_copy, self.on_progress, order),  # type: ignore[misc]
                     Limit.WRITE_LTS,
                 )
+                # From now on a copy that is not there is damage.
+                for datablock in self.ledger.datablocks(self.pid):
+                    copy = str(order.target.identity)
+                    self.ledger.record_fixity(datablock.archive_id, FixityOutcome.OK, PROOF_READ, "as made", copy)
 
     @contextmanager
     def _noting(self, number: int, root: Path) -> Iterator[None]:

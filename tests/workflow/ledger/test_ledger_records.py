@@ -67,6 +67,23 @@ def test_damage_is_known_until_a_later_check_finds_none(ledger: Ledger) -> None:
     assert (summary.datablocks, summary.packed_bytes, summary.damaged, summary.overdue) == (3, 6, 1, 1)
 
 
+def test_a_check_of_a_copy_says_nothing_of_the_first_share(ledger: Ledger) -> None:
+    archive(ledger, "p/1", "ab")
+    first = ledger.record_fixity("a", FixityOutcome.OK, "server", "")
+    copy = ledger.record_fixity("a", FixityOutcome.DAMAGED, "server", "sha256 differs", "copy")
+    ledger.record_fixity("b", FixityOutcome.SKIPPED, "", "", "copy")
+
+    assert (ledger.last_fixity("a"), ledger.last_fixity("a", "copy")) == (first, copy)
+    assert [block.archive_id for block in ledger.oldest_checked(1)] == ["b"], "a copy's check moves nothing on"
+    assert [(pid, found.copy) for pid, found in ledger.damaged_datablocks()] == [("p/1", "copy")]
+    summary = ledger.fixity_summary(timedelta(days=1))
+    assert (summary.datablocks, summary.damaged, summary.on_tape) == (2, 1, 0)
+
+    assert ledger.forget_damage_of_copies(except_on=["copy"]) == set()
+    assert ledger.forget_damage_of_copies(except_on=[]) == {"p/1"}
+    assert ledger.damaged_datablocks() == []
+
+
 def test_recording_a_datablock_again_keeps_when_it_was_checked(ledger: Ledger) -> None:
     archive(ledger, "p/1", "ab")
     ledger.record_fixity("a", FixityOutcome.OK, "server", "")

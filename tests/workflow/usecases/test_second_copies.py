@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,10 +15,13 @@ import bagit  # type: ignore[import-untyped]
 import httpx
 import pytest
 
+from archiver.config.settings import FixitySettings
 from archiver.workflow.archiving import ArchiveOutcome, Archiving
 from archiver.workflow.copies import CopyMissingError
 from archiver.workflow.errors import DamagedError
+from archiver.workflow.fixity import AuditOutcome, FixityAudit
 from archiver.workflow.healing import CopyState, Healing, HealOutcome
+from archiver.workflow.ledger.records import FixityOutcome
 from archiver.workflow.monitor import Monitor
 from archiver.workflow.names import archive_id, bag_folder
 from archiver.workflow.retrieval import Retrieval, RetrievalOutcome
@@ -59,6 +63,9 @@ class TwoShares:
         sources = RetrievalSources(self.facility.tools, monitor)
         outcome = sources.first_good(pid, lambda tools: Retrieval(tools, monitor).retrieve(pid, "test"))
         return outcome, sources
+
+    def audit(self, **settings: Any) -> AuditOutcome:
+        return FixityAudit(self.facility.tools, FixitySettings(**settings), Notes()).run()
 
     def archived(self) -> str:
         pid = self.facility.ingest(FILES)
@@ -294,3 +301,109 @@ def test_operators_see_what_would_be_healed_before_they_do_it(shares: TwoShares)
     code, done = run(pid, "--apply")
     assert (code, done["counts"]) == (0, {"healed": 1})
     assert bagit.Bag(str(shares.facility.bag(pid))).is_valid()
+
+
+# ------------------------------------------------------------------------------------------ audits
+
+
+def test_an_audit_reads_every_copy(shares: TwoShares) -> None:
+    pid = shares.archived()
+    size = (shares.second.root / archive_id(pid, 0)).stat().st_size
+
+    outcome = shares.audit()
+
+    assert (outcome.checked, outcome.read_bytes, outcome.findings) == (2, 2 * size, [])
+    ledger = shares.facility.tools.ledger
+    for copy in ("", str(shares.second.identity)):
+        found = ledger.last_fixity(archive_id(pid, 0), copy)
+        assert found is not None
+        assert (found.outcome, found.detail) == (FixityOutcome.OK, "")
+    assert "on 2 shares" in outcome.coverage.message
+
+
+def test_a_damaged_copy_is_reported_with_its_place_until_it_is_healed(shares: TwoShares) -> None:
+    pid = shares.archived()
+    facility = shares.facility
+    first, second = shares.bags(pid)
+    tamper(shares.second.root / archive_id(pid, 0), b"\xff", 600)
+    before = contents(first), contents(second)
+
+    outcome = shares.audit()
+
+    (finding,) = outcome.findings
+    assert (finding.outcome, finding.place) == (FixityOutcome.DAMAGED, str(shares.second.root))
+    assert f"(copy at {shares.second.root}) is damaged" in outcome.message
+    assert "(damaged, a copy)" in facility.lifecycle(pid)["archiveReturnMessage"]
+    assert facility.tools.ledger.fixity_summary(timedelta(days=1)).damaged == 1
+    assert (contents(first), contents(second)) == before, "an audit alters nothing"
+
+    healed = shares.healing().heal(pid, facility.tools.ledger, "test", TIMEOUT)
+    assert healed.outcome is HealOutcome.HEALED
+    assert facility.tools.ledger.fixity_summary(timedelta(days=1)).damaged == 0
+    assert shares.audit().findings == []
+
+
+def test_damage_on_both_shares_is_one_datablock_and_two_findings(shares: TwoShares) -> None:
+    pid = shares.archived()
+    for root in (shares.facility.lts_root, shares.second.root):
+        tamper(root / archive_id(pid, 0), b"\xff", 600)
+
+    outcome = shares.audit()
+
+    assert {finding.place for finding in outcome.findings} == {"", str(shares.second.root)}
+    assert outcome.summary is not None
+    assert (outcome.summary.datablocks, outcome.summary.damaged) == (1, 1)
+
+
+def test_a_copy_that_is_gone_is_damage_and_one_that_never_was_is_counted(shares: TwoShares, facility: Facility) -> None:
+    older = facility.ingest(FILES)
+    facility.archive(older)  # before there were copies
+    pid = shares.archived()
+    shutil.rmtree(shares.second.root / bag_folder(pid))
+
+    outcome = shares.audit()
+
+    (finding,) = outcome.findings
+    assert (finding.pid, finding.outcome) == (pid, FixityOutcome.MISSING)
+    assert outcome.without_copy == {str(shares.second.root): 1}
+    assert f"1 datablocks have no copy at {shares.second.root}" in outcome.message
+
+
+def test_the_share_of_copies_that_is_away_does_not_stop_an_audit(shares: TwoShares) -> None:
+    pids = [shares.archived(), shares.archived()]
+    hide(shares.second)
+
+    outcome = shares.audit()
+
+    assert (outcome.checked, outcome.findings) == (2, [])
+    assert f"WARNING: the copies at {shares.second.root} were not read" in outcome.message
+    ledger = shares.facility.tools.ledger
+    for pid in pids:
+        found = ledger.last_fixity(archive_id(pid, 0), str(shares.second.identity))
+        assert found is not None
+        assert (found.outcome, found.detail) == (FixityOutcome.OK, "as made")
+
+
+def test_a_small_budget_reads_a_datablock_on_every_share_before_the_next(shares: TwoShares) -> None:
+    pids = sorted([shares.archived(), shares.archived()])
+    size = (shares.second.root / archive_id(pids[0], 0)).stat().st_size
+
+    first = shares.audit(fixity_terabytes=1.5 * size / 10**12)
+    second = shares.audit(fixity_terabytes=1.5 * size / 10**12)
+
+    assert [(each.checked, each.read_bytes) for each in (first, second)] == [(2, 2 * size)] * 2
+    assert "the budget of bytes" in first.ended_by
+    last = [shares.facility.tools.ledger.last_fixity(archive_id(pid, 0)) for pid in pids]
+    assert all(last), "the second audit went on with the other data set"
+
+
+def test_damage_on_a_share_that_holds_copies_no_more_is_forgotten(shares: TwoShares, facility: Facility) -> None:
+    pid = shares.archived()
+    tamper(shares.second.root / archive_id(pid, 0), b"\xff", 600)
+    assert shares.audit().findings
+
+    outcome = FixityAudit(facility.tools, FixitySettings(), Notes()).run()
+
+    assert outcome.summary is not None
+    assert outcome.summary.damaged == 0
+    assert "archiveReturnMessage" not in facility.lifecycle(pid) or not facility.lifecycle(pid)["archiveReturnMessage"]

@@ -43,6 +43,7 @@ def _show(outcome: AuditOutcome) -> None:
                 {
                     "data set": finding.pid,
                     "datablock": finding.archive_id,
+                    "copy at": finding.place,
                     "is": str(finding.outcome),
                     "detail": finding.detail,
                 }
@@ -54,6 +55,7 @@ def _show(outcome: AuditOutcome) -> None:
     lines = [
         f"- read: {outcome.checked:,} datablocks, {outcome.read_bytes:,} bytes; {outcome.ended_by}",
         f"- damaged: {len(outcome.findings):,}; good again: {len(outcome.mended):,}",
+        *(f"- the copies at {place} were NOT read: {reason}" for place, reason in outcome.away.items()),
         f"- on tape, skipped: {outcome.on_tape:,} datablocks, {outcome.on_tape_bytes:,} bytes",
         f"- coverage: {outcome.coverage.message}",
     ]

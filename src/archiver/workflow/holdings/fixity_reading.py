@@ -59,7 +59,7 @@ class _Begun:
 
 
 _begun: dict[FixityOrder, _Begun] = {}
-_asked_for: set[str] = set()
+_asked_for: set[FixityOrder] = set()
 """Files whose recall a thread of this process waits for, or has waited for."""
 
 
@@ -131,7 +131,7 @@ def _is_stub(share: LongTermStorage, order: FixityOrder) -> bool:
     return at_hand is not None and at_hand < order.packed_size * order.stub_percent / 100
 
 
-def recall(progress: Progress, orders: Sequence[FixityOrder]) -> list[str]:
+def recall(progress: Progress, orders: Sequence[FixityOrder]) -> list[FixityOrder]:
     """Ask for the datablocks of a batch to come from tape, all at once; those that are at hand by now.
 
     To be called again until they are. Asking is reading the first byte, which waits until the file comes.
@@ -141,9 +141,9 @@ def recall(progress: Progress, orders: Sequence[FixityOrder]) -> list[str]:
         progress(0)
         share = order.share.open()
         if not _is_stub(share, order):
-            at_hand.append(order.archive_id)
-        elif order.archive_id not in _asked_for:
-            _asked_for.add(order.archive_id)
+            at_hand.append(order)
+        elif order not in _asked_for:
+            _asked_for.add(order)
             threading.Thread(target=_touch, args=(share, order.archive_id), name="recall", daemon=True).start()
     return at_hand
 

@@ -1,9 +1,10 @@
 """Checks of datablocks on the share, and which is due."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, Subquery, func, literal, or_, select, update
+from sqlalchemy import Row, Subquery, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.workflow.ledger.database import Database, clock, fields
@@ -25,8 +26,13 @@ def _record(row: Row[Any]) -> FixityRecord:
 class Fixity(Database):
     """The history of fixity checks."""
 
-    def record_fixity(self, archive_id: str, outcome: FixityOutcome, proof: str, detail: str) -> FixityRecord:
-        """Notes a check made now. `proof` is the level that was proven, `detail` what operators must know."""
+    def record_fixity(
+        self, archive_id: str, outcome: FixityOutcome, proof: str, detail: str, copy: str = ""
+    ) -> FixityRecord:
+        """Notes a check made now. `proof` is the level that was proven, `detail` what operators must know.
+
+        `copy` is the identity of the share, where it is that of a copy; the datablock is due again as before then.
+        """
         noted = (
             insert(fixity_checks)
             .values(
@@ -34,22 +40,24 @@ class Fixity(Database):
                 outcome=FixityOutcome(outcome),
                 proof=proof,
                 detail=detail,
+                copy=copy,
                 checked_at=clock,
             )
             .returning(fixity_checks)
         )
         with self._transaction() as connection:
             record = _record(connection.execute(noted).one())
-            connection.execute(
-                update(datablocks).where(datablocks.c.archive_id == archive_id).values(checked_at=record.checked_at)
-            )
+            if not copy:
+                connection.execute(
+                    update(datablocks).where(datablocks.c.archive_id == archive_id).values(checked_at=record.checked_at)
+                )
         return record
 
-    def last_fixity(self, archive_id: str) -> FixityRecord | None:
-        """The newest check of the datablock; None when there was none."""
+    def last_fixity(self, archive_id: str, copy: str = "") -> FixityRecord | None:
+        """The newest check of the datablock on the first share, or on that of a copy; None when there was none."""
         newest = (
             select(fixity_checks)
-            .where(fixity_checks.c.archive_id == archive_id)
+            .where(fixity_checks.c.archive_id == archive_id, fixity_checks.c.copy == copy)
             .order_by(fixity_checks.c.id.desc())
             .limit(1)
         )
@@ -78,14 +86,29 @@ class Fixity(Database):
         with self._transaction() as connection:
             connection.execute(update(datablocks).where(datablocks.c.pid == pid).values(checked_at=None))
 
+    def forget_damage_of_copies(self, *, except_on: Sequence[str]) -> set[str]:
+        """Removes the checks that found damage on shares that hold copies no more: nobody will mend it there.
+
+        The pids of the data sets.
+        """
+        gone = fixity_checks.c.copy.not_in(["", *except_on])
+        forgotten = delete(fixity_checks).where(gone, fixity_checks.c.outcome.in_(_DAMAGE))
+        with self._transaction() as connection:
+            names = connection.execute(forgotten.returning(fixity_checks.c.archive_id)).scalars().all()
+            pids = select(datablocks.c.pid).where(datablocks.c.archive_id.in_(names))
+            return set(connection.execute(pids).scalars())
+
     def damaged_datablocks(self) -> list[tuple[str, FixityRecord]]:
-        """Datablocks whose newest check found damage, each with the pid of its data set; by pid and archive id."""
+        """Checks that found damage and are the newest of a datablock on a share, each with the pid of its data set.
+
+        By pid, archive id and share.
+        """
         newest = _newest_checks()
         damaged = (
             select(datablocks.c.pid, newest)
             .join(newest, newest.c.archive_id == datablocks.c.archive_id)
             .where(newest.c.outcome.in_(_DAMAGE))
-            .order_by(datablocks.c.pid, datablocks.c.archive_id)
+            .order_by(datablocks.c.pid, datablocks.c.archive_id, newest.c.copy)
         )
         found = []
         with self._transaction() as connection:
@@ -102,9 +125,18 @@ class Fixity(Database):
         Data sets whose pids begin with `not_below` and a slash are left out.
         """
         newest = _newest_checks()
+        found = (
+            select(
+                newest.c.archive_id,
+                func.bool_or(newest.c.outcome.in_(_DAMAGE)).label("damaged"),
+                func.bool_or((newest.c.outcome == FixityOutcome.SKIPPED) & (newest.c.copy == "")).label("on_tape"),
+            )
+            .group_by(newest.c.archive_id)
+            .subquery()
+        )
         read = (
             select(fixity_checks.c.archive_id, func.max(fixity_checks.c.checked_at).label("read_at"))
-            .where(fixity_checks.c.outcome.in_(_READ))
+            .where(fixity_checks.c.outcome.in_(_READ), fixity_checks.c.copy == "")
             .group_by(fixity_checks.c.archive_id)
             .subquery()
         )
@@ -114,13 +146,13 @@ class Fixity(Database):
                 func.count(),
                 func.coalesce(func.sum(datablocks.c.packed_size), 0),
                 func.count().filter(or_(read_at.is_(None), read_at < clock - literal(period))),
-                func.count().filter(newest.c.outcome.in_(_DAMAGE)),
-                func.count().filter(newest.c.outcome == FixityOutcome.SKIPPED),
+                func.count().filter(found.c.damaged),
+                func.count().filter(found.c.on_tape),
                 func.min(read_at),
             )
             .select_from(datablocks)
             .join(datasets, datasets.c.pid == datablocks.c.pid)
-            .outerjoin(newest, newest.c.archive_id == datablocks.c.archive_id)
+            .outerjoin(found, found.c.archive_id == datablocks.c.archive_id)
             .outerjoin(read, read.c.archive_id == datablocks.c.archive_id)
             .where(datasets.c.archived_at.is_not(None), ~datablocks.c.pid.startswith(f"{not_below}/", autoescape=True))
         )
@@ -130,6 +162,6 @@ class Fixity(Database):
 
 
 def _newest_checks() -> Subquery:
-    """The newest check of each datablock."""
-    newest = select(func.max(fixity_checks.c.id)).group_by(fixity_checks.c.archive_id)
+    """The newest check of each datablock on each share."""
+    newest = select(func.max(fixity_checks.c.id)).group_by(fixity_checks.c.archive_id, fixity_checks.c.copy)
     return select(fixity_checks).where(fixity_checks.c.id.in_(newest)).subquery()

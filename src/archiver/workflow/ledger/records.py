@@ -73,7 +73,7 @@ class UploadRecord:
     announced_bytes: int
     """What the client said the data set has."""
     reserved_bytes: int
-    """What was set aside for it."""
+    """What is set aside for it; once it is finished, for what it left in the landing zone."""
     landed_bytes: int
     """What lay in the landing zone when it was last measured."""
     created_at: datetime
@@ -180,6 +180,8 @@ class FixityRecord:
     proof: str
     detail: str
     checked_at: datetime
+    copy: str = ""
+    """Identity of the share, where it is that of a copy; empty for the first share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +193,9 @@ class FixitySummary:
     overdue: int
     """Datablocks whose bytes were not read within the period, neither by an audit nor when they were archived."""
     damaged: int
-    """Datablocks whose newest check found them damaged, missing or unreadable."""
+    """Datablocks whose newest check found them damaged, missing or unreadable, on any share."""
     on_tape: int
-    """Datablocks that their newest check skipped, for they are stubs."""
+    """Datablocks that their newest check on the first share skipped, for they are stubs."""
     oldest_read: datetime | None
     """When the datablock that was read the longest ago was read; those never read do not count."""
 

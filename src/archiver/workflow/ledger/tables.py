@@ -203,6 +203,7 @@ fixity_checks = Table(
     Column("proof", Text, nullable=False),
     Column("detail", Text, nullable=False),
     _now("checked_at"),
+    Column("copy", Text, nullable=False, server_default=""),
     _one_of("outcome", FixityOutcome),
     Index(None, "archive_id", "id"),
 )
