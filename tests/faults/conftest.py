@@ -6,28 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from archiver.config.settings import (
-    ArchivingSettings,
-    CatalogueSettings,
-    LedgerSettings,
-    LtsSettings,
-    ObjectStoreSettings,
-)
-from archiver.local.scicat.defaults import ARCHIVER, stack_config
+from archiver.config.settings import ObjectStoreSettings
+from archiver.local.scicat.defaults import stack_config
 from archiver.local.scicat.testing import run_scicat
-from archiver.local.seaweedfs import run_seaweedfs
-from archiver.workflow.catalogue.client import Catalogue
-from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.names import DATASETS_FOLDER
-from archiver.workflow.storage.lts import ShareAddress, initialise_share
-from archiver.workflow.storage.object_store import ObjectStore
-from archiver.workflow.tools import Tools
 
 pytest.register_assert_rewrite("support.faults_checks", "support.faults_trials")
 
-from support.facility import Facility  # noqa: E402
+from support.facility import Facility, open_facility, s3_with_buckets  # noqa: E402
 from support.faults import EVERY_POINT, Runner, run_runner  # noqa: E402
 from support.faults_matrix import Matrix  # noqa: E402
 from support.faults_trials import Archived  # noqa: E402
@@ -44,11 +31,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreSettings]:
-    """A server with the buckets; data sets of different tests have different pids."""
-    with run_seaweedfs(tmp_path_factory.mktemp("seaweedfs"), volume_mib=64) as settings:
-        with ObjectStore.open(settings) as store:
-            store.ensure_bucket(settings.s3_landingzone_bucket)
-            store.ensure_bucket(settings.s3_retrieval_bucket)
+    with s3_with_buckets(tmp_path_factory.mktemp("seaweedfs")) as settings:
         yield settings
 
 
@@ -61,36 +44,10 @@ def scicat_url() -> Iterator[str]:
 @pytest.fixture
 def facility(s3_server: ObjectStoreSettings, scicat_url: str, ledger_url: str, tmp_path: Path) -> Iterator[Facility]:
     """A facility with a ledger and a share of the test's own, where datablocks are small."""
-    root = tmp_path / "lts"
-    (root / DATASETS_FOLDER).mkdir(parents=True)  # as on a share that is in use
-    catalogue_settings = CatalogueSettings(
-        scicat_endpoint=scicat_url,
-        scicat_user=SecretStr(ARCHIVER),
-        scicat_password=SecretStr(ARCHIVER),
-        scicat_retry_s=5,
-    )
-    ledger_settings = LedgerSettings(ledger_url=SecretStr(ledger_url))
-    with (
-        ObjectStore.open(s3_server) as store,
-        Catalogue.open(catalogue_settings) as catalogue,
-        Ledger.open(ledger_settings) as ledger,
-    ):
-        tools = Tools(
-            store=store,
-            catalogue=catalogue,
-            ledger=ledger,
-            share=ShareAddress(root, initialise_share(root)),
-            store_settings=s3_server,
-            lts=LtsSettings(lts_root_folder=root, lts_stall_timeout_s=60, archiver_lts_file_timeout_s=2),
-            settings=ArchivingSettings(
-                archiver_scratch_folder=tmp_path / "scratch",
-                archiver_target_size_gb=0.000_015,
-                archiver_num_workers=2,
-                claim_wait_s=0.5,
-            ),
-            storage_location="ETHZ",
-        )
-        yield Facility(tools, scicat_url, ledger_settings, catalogue_settings, root)
+    small = {"archiver_target_size_gb": 0.000_015, "archiver_num_workers": 2}
+    with open_facility(s3_server, scicat_url, ledger_url, tmp_path, **small) as opened:
+        (opened.lts_root / DATASETS_FOLDER).mkdir(parents=True)  # as on a share that is in use
+        yield opened
 
 
 @pytest.fixture

@@ -5,20 +5,33 @@ import io
 import tarfile
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
+from pydantic import SecretStr
 
-from archiver.config.settings import CatalogueSettings, LedgerSettings
+from archiver.config.settings import (
+    ArchivingSettings,
+    CatalogueSettings,
+    LedgerSettings,
+    LtsSettings,
+    ObjectStoreSettings,
+)
 from archiver.local.scicat.defaults import ARCHIVER, INGESTOR, OWNER_GROUP
+from archiver.local.seaweedfs import run_seaweedfs
 from archiver.workflow.archiving import ArchiveOutcome, Archiving
+from archiver.workflow.catalogue.client import Catalogue
+from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.monitor import Monitor
 from archiver.workflow.names import bag_folder, dataset_prefix
 from archiver.workflow.retrieval import Retrieval, RetrievalOutcome
+from archiver.workflow.storage.lts import ShareAddress, initialise_share
+from archiver.workflow.storage.object_store import ObjectStore
 from archiver.workflow.tools import Tools
 
 TIME = "2024-05-06T07:08:09.000Z"
@@ -34,6 +47,8 @@ class Facility:
     ledger_settings: LedgerSettings
     catalogue_settings: CatalogueSettings
     lts_root: Path
+    passwords: Mapping[str, str] = field(default_factory=dict)
+    """Of the catalogue's users; their names where they are not here."""
     _tokens: dict[str, str] = field(default_factory=dict)
 
     # ---------------------------------------------------------------------------------- the catalogue's side
@@ -41,7 +56,8 @@ class Facility:
     def call(self, method: str, path: str, body: object = None, user: str = INGESTOR) -> Any:
         """A call to the catalogue as `user`; its JSON."""
         if user not in self._tokens:
-            login = httpx.post(f"{self.scicat_url}/api/v3/auth/login", json={"username": user, "password": user})
+            credentials = {"username": user, "password": self.passwords.get(user, user)}
+            login = httpx.post(f"{self.scicat_url}/api/v3/auth/login", json=credentials, timeout=20)
             self._tokens[user] = login.json()["access_token"]
         answer = httpx.request(
             method,
@@ -164,6 +180,48 @@ class Facility:
 def file_entry(path: str, size: int, perm: str = "-rw-r--r--", time: str = TIME, **more: Any) -> dict[str, Any]:
     """A file as scicat-cli lists it."""
     return {"path": path, "size": size, "time": time, "perm": perm, "uid": "ada", "gid": "users", **more}
+
+
+@contextmanager
+def s3_with_buckets(folder: Path) -> Iterator[ObjectStoreSettings]:
+    """An S3 server with the buckets; data sets of different tests have different pids."""
+    with run_seaweedfs(folder, volume_mib=64) as settings:
+        with ObjectStore.open(settings) as store:
+            store.ensure_bucket(settings.s3_landingzone_bucket)
+            store.ensure_bucket(settings.s3_retrieval_bucket)
+        yield settings
+
+
+@contextmanager
+def open_facility(
+    s3_server: ObjectStoreSettings, scicat_url: str, ledger_url: str, folder: Path, **archiving: Any
+) -> Iterator[Facility]:
+    """A facility with a new share in `folder`, and `archiving` settings; buckets and catalogue may be shared."""
+    root = folder / "lts"
+    root.mkdir()
+    catalogue_settings = CatalogueSettings(
+        scicat_endpoint=scicat_url,
+        scicat_user=SecretStr(ARCHIVER),
+        scicat_password=SecretStr(ARCHIVER),
+        scicat_retry_s=5,
+    )
+    ledger_settings = LedgerSettings(ledger_url=SecretStr(ledger_url))
+    with (
+        ObjectStore.open(s3_server) as store,
+        Catalogue.open(catalogue_settings) as catalogue,
+        Ledger.open(ledger_settings) as ledger,
+    ):
+        tools = Tools(
+            store=store,
+            catalogue=catalogue,
+            ledger=ledger,
+            share=ShareAddress(root, initialise_share(root)),
+            store_settings=s3_server,
+            lts=LtsSettings(lts_root_folder=root, lts_stall_timeout_s=60, archiver_lts_file_timeout_s=2),
+            settings=ArchivingSettings(archiver_scratch_folder=folder / "scratch", claim_wait_s=0.5, **archiving),
+            storage_location="ETHZ",
+        )
+        yield Facility(tools, scicat_url, ledger_settings, catalogue_settings, root)
 
 
 class SpaceNotes(Monitor):
