@@ -34,6 +34,8 @@ class Trouble(StrEnum):
     """The body arrives in small pieces, with pauses."""
     HANGS = "hangs"
     """No reply, until the proxy ends or is healed."""
+    HELD = "held"
+    """The server hears of it, and the reply comes, when the trouble ends."""
 
 
 @dataclass
@@ -42,6 +44,7 @@ class _Rule:
     is_meant: Callable[[str], bool]
     times: int | None
     fired: int = 0
+    ended: threading.Event = field(default_factory=threading.Event)
 
     def applies(self, call: str) -> bool:
         return (self.times is None or self.fired < self.times) and self.is_meant(call)
@@ -54,44 +57,76 @@ class FaultyProxy:
     url: str
     _rules: list[_Rule] = field(default_factory=list)
     _calls: list[str] = field(default_factory=list)
+    _passing: list[str] = field(default_factory=list)
+    _together: list[frozenset[str]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _healed: threading.Event = field(default_factory=threading.Event)
 
     def spoil(
         self, trouble: Trouble, is_meant: Callable[[str], bool] = lambda _: True, *, times: int | None = None
-    ) -> None:
-        """Let the trouble come over the next `times` calls (None: all of them) that are meant.
+    ) -> Callable[[], None]:
+        """Let the trouble come over the next `times` calls (None: all of them) that are meant; what ends it.
 
         A call is `METHOD /path?query`, as it was sent.
         """
+        rule = _Rule(trouble, is_meant, times)
         with self._lock:
-            self._rules.append(_Rule(trouble, is_meant, times))
+            self._rules.append(rule)
+
+        def end() -> None:
+            with self._lock:
+                if rule in self._rules:
+                    self._rules.remove(rule)
+            rule.ended.set()
+
+        return end
 
     def heal(self) -> None:
         """From now on everything passes."""
         with self._lock:
-            self._rules.clear()
-            self._healed.set()
-            self._healed = threading.Event()
+            rules, self._rules = self._rules, []
+        for rule in rules:
+            rule.ended.set()
 
     def calls(self) -> list[str]:
         """What was asked so far, in order."""
         with self._lock:
             return list(self._calls)
 
+    def passing(self) -> list[str]:
+        """What is under way now; calls that are held, most of all."""
+        with self._lock:
+            return list(self._passing)
+
+    def most_at_once(self, of: Callable[[str], str | None]) -> int:
+        """The most that were ever under way at the same time; calls of which `of` says the same count as one."""
+        with self._lock:
+            together = list(self._together)
+        return max((len({of(call) for call in calls} - {None}) for calls in together), default=0)
+
+    @contextmanager
+    def _under_way(self, call: str) -> Iterator[None]:
+        with self._lock:
+            self._passing.append(call)
+            self._together.append(frozenset(self._passing))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._passing.remove(call)
+
     def spoiled(self) -> int:
         """How many calls the rules that are in force came over."""
         with self._lock:
             return sum(rule.fired for rule in self._rules)
 
-    def _take(self, call: str) -> tuple[Trouble | None, threading.Event]:
+    def _take(self, call: str) -> _Rule | None:
         with self._lock:
             self._calls.append(call)
             for rule in self._rules:
                 if rule.applies(call):
                     rule.fired += 1
-                    return rule.trouble, self._healed
-            return None, self._healed
+                    return rule
+            return None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -100,16 +135,23 @@ class _Handler(BaseHTTPRequestHandler):
     upstream: tuple[str, int]
 
     def _pass(self) -> None:
-        trouble, healed = self.proxy._take(f"{self.command} {self.path}")
+        call = f"{self.command} {self.path}"
+        with self.proxy._under_way(call):
+            self._spoil(self.proxy._take(call))
+
+    def _spoil(self, rule: _Rule | None) -> None:
+        trouble = None if rule is None else rule.trouble
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if trouble is Trouble.REFUSED:
             self._answer(503, [], b"<Error><Code>ServiceUnavailable</Code><Message>spoiled</Message></Error>", None)
         elif trouble is Trouble.RESET:
             self._reset()
-        elif trouble is Trouble.HANGS:
-            healed.wait()
+        elif rule is not None and trouble is Trouble.HANGS:
+            rule.ended.wait()
             self._reset()
         else:
+            if rule is not None and trouble is Trouble.HELD:
+                rule.ended.wait()
             status, headers, content = self._ask(body)
             if trouble is Trouble.REPLY_LOST or (trouble is Trouble.TRUNCATED and not content):
                 self._reset()
