@@ -1,6 +1,9 @@
 """What the fault tests found, as the page docs/explanation/fault-matrix.md.
 
 ARCHIVER_ALL_FAULT_POINTS=1 ARCHIVER_FAULT_MATRIX=docs/explanation/fault-matrix.md make faults
+
+The run may be made in parts, one file of tests after the other: with ARCHIVER_FAULT_MATRIX_ADD=1 the rows of the page
+that is there are kept, if they come from the same commit.
 """
 
 import subprocess
@@ -33,6 +36,22 @@ class Matrix:
         """Add the rows of another process."""
         for (fault, where, copies, outcome), count in rows:
             self._rows[fault, where, copies, outcome] += count
+
+    def add_page(self, page: Path) -> None:
+        """Add the rows of a page that an earlier part of the same run wrote.
+
+        Raises:
+            ValueError: it is of another commit.
+        """
+        text = page.read_text(encoding="utf-8")
+        if f" on {_commit()}, at " not in text:
+            raise ValueError(
+                f"{page} was written on another commit: remove it, or leave ARCHIVER_FAULT_MATRIX_ADD out."
+            )
+        for line in text.splitlines():
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if line.startswith("| ") and cells[-1].isdigit():
+                self.extend([(cells[:-1], int(cells[-1]))])
 
     def write(self, page: Path, every_point: bool) -> None:
         """Put the page in place."""
