@@ -24,6 +24,8 @@ HEARTBEAT_S = 30
 _ENVIRONMENT = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
     "PREFECT_LOGGING_EXTRA_LOGGERS": "archiver",
+    # What the server answers while its database is away; other codes of that kind are tried again by default.
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
 }
 
 

@@ -194,6 +194,7 @@ class Blueprint:
                 "PREFECT_WORKER_QUERY_SECONDS": "1",
                 "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": _HEARTBEAT_S,
                 "PREFECT_LOGGING_EXTRA_LOGGERS": "archiver",
+                "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
             }
         )
 

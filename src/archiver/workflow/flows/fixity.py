@@ -13,6 +13,7 @@ from archiver.workflow.errors import ArchiverError
 from archiver.workflow.fixity import AuditOutcome, FixityAudit
 from archiver.workflow.flows.configuration import flow_configuration
 from archiver.workflow.flows.monitor import PrefectMonitor
+from archiver.workflow.flows.server_away import only_shown
 from archiver.workflow.tools import open_tools
 
 Stubs = Annotated[int, Field(ge=0, description="Most datablocks to recall from tape and read; 0 skips and counts them")]
@@ -32,7 +33,8 @@ def fixity_audit(recall: Stubs = 0, hours: Hours | None = None, terabytes: Terab
             outcome = FixityAudit(tools, budget, PrefectMonitor("fixity audit", "auditing"), recall=recall).run()
     except ArchiverError as error:
         return Failed(message=str(error))
-    _show(outcome)
+    with only_shown("outcome"):
+        _show(outcome)
     return Failed(message=outcome.message) if outcome.findings else Completed(message=outcome.message)
 
 
