@@ -22,12 +22,13 @@ def _normal(name: str) -> str:
 def wanted(extras: list[str]) -> Iterator[str]:
     """Requirements of the project and of its `extras`, as pyproject.toml states them."""
     document = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
-    if extras == ["build-system"]:
-        yield from document["build-system"]["requires"]
-        return
     project = document["project"]
-    yield from project["dependencies"]
+    if extras != ["build-system"]:
+        yield from project["dependencies"]
     for extra in extras:
+        if extra == "build-system":
+            yield from document["build-system"]["requires"]
+            continue
         for requirement in project["optional-dependencies"][extra]:
             own = re.fullmatch(rf"{project['name']}\[(.+)\]", requirement)
             if own:
