@@ -1,6 +1,7 @@
 #!/bin/sh
-# Backs up every database at once and then every POSTGRES_BACKUP_HOURS, and keeps the last POSTGRES_BACKUP_KEEP of each.
-# A backup appears under its name only when it is complete. A failed one ends this script: the engine starts it again.
+# Backs up each database whenever its newest backup is older than POSTGRES_BACKUP_HOURS, and keeps the last
+# POSTGRES_BACKUP_KEEP of each; `backup.sh now` backs up all at once, and ends. A backup appears under its name only when
+# it is complete. A failed one ends this script: the engine starts it again.
 set -eu
 
 folder=/backups
@@ -21,12 +22,18 @@ back_up() {
   ls "$folder/$1"-*.dump | sort -r | tail -n "+$((POSTGRES_BACKUP_KEEP + 1))" | xargs -r rm -f
 }
 
+if [ "${1:-}" = now ]; then
+  for database in ledger prefect; do back_up "$database"; done
+  exit
+fi
+
 rm -f "$folder"/*.part
 while :; do
-  if [ -z "$(find "$folder" -name 'ledger-*.dump' -mmin "-$((POSTGRES_BACKUP_HOURS * 60))")" ]; then
-    back_up ledger
-    back_up prefect
-  fi
+  for database in ledger prefect; do
+    if [ -z "$(find "$folder" -name "$database-*.dump" -mmin "-$((POSTGRES_BACKUP_HOURS * 60))")" ]; then
+      back_up "$database"
+    fi
+  done
   sleep 60 &
   wait $!
 done
