@@ -172,4 +172,4 @@ certs: ## Make a certificate for development (HOST=localhost)
 	@deployment/make-certs.sh $(or $(HOST),localhost)
 
 stack-test: setup ## Bring the stack up on a Docker engine and try it (needs root where no engine runs)
-	@$(BIN)/python -m pytest tests/stack/live -p no:randomly -x
+	@$(BIN)/python -m pytest tests/stack/live -p no:randomly -x --durations=0 --durations-min=1 $(OPTIONS)

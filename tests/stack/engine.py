@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stack.commands import CommandFailedError, run
+from stack.waiting import wait_for
 
 _START_S = 120
 _STOP_S = 120
 _TAIL = 3000
+_ENGINE_PROGRAMS = ("dockerd", "containerd")
 
 
 class NoEngineError(Exception):
@@ -67,6 +70,7 @@ def running_engine(cache: Path) -> Iterator[Engine]:
         return
     _install()
     cache.mkdir(parents=True, exist_ok=True)
+    _end_leftovers(cache)
     log = cache / "engine.log"
     with log.open("wb") as opened:
         daemon = subprocess.Popen(
@@ -89,6 +93,31 @@ def running_engine(cache: Path) -> Iterator[Engine]:
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
+
+
+def _end_leftovers(cache: Path) -> None:
+    """End what is left of an engine of ours that was broken off, and holds its data. The next one ends its containers.
+
+    The numbers in its files may be other processes by now, so they are not trusted.
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+        except OSError:  # it ended just now
+            continue
+        if Path(words[0]).name in _ENGINE_PROGRAMS and any(word.startswith(str(cache)) for word in words):
+            os.kill(int(process.name), signal.SIGKILL)
+            wait_for(f"the end of {words[0]}", lambda process=process: _is_over(process), _STOP_S)  # type: ignore[misc]
+    for file in (cache / "engine.pid", cache / "engine-run/containerd/containerd.pid"):
+        file.unlink(missing_ok=True)
+
+
+def _is_over(process: Path) -> bool:
+    """Whether a process has ended; one that its parent has not asked for yet has no command line any more."""
+    try:
+        return not (process / "cmdline").read_bytes()
+    except OSError:
+        return True
 
 
 def _answers() -> bool:

@@ -4,8 +4,11 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,10 @@ from stack.waiting import wait_for
 
 PROJECT = "archiver-stack-test"
 RUN_LABEL = "archiver.role=run"
-_UP_S = 900
+_UP_S = 1800
 _BUILD_S = 3600
+_BUILT_OF_OURS = ("archiver-service-api", "prefect-flows-deployment", "prefect-config")
+"""One service for each image of the service."""
 _PROGRAMS = Path(sys.executable).parent
 
 
@@ -84,7 +89,11 @@ class OperatedStack:
         (self.folder / "docker-compose.override.yml").write_text(json.dumps(override))
 
     def build(self) -> None:
-        """Build the images of the stack."""
+        """Build the images of the stack: first MinIO's beside the others, which wait for the network meanwhile."""
+        with ThreadPoolExecutor(1) as beside:
+            storage = beside.submit(self.compose, "--profile", "minio", "build", "minio", timeout_s=_BUILD_S)
+            self.compose("build", *_BUILT_OF_OURS, timeout_s=_BUILD_S)
+            storage.result()
         self.make("STACK=docker", "build", timeout_s=_BUILD_S)
 
     def up(self, *services: str) -> None:
@@ -99,6 +108,28 @@ class OperatedStack:
             self.engine.docker("rm", "--force", container)
         self.compose("down", "--timeout", "20", "--remove-orphans", *(["--volumes"] if with_data else []))
 
+    def stop(self, *services: str) -> None:
+        """Stop services (all without a name) as an operator does; their containers stay. Waits for their runs."""
+        self.compose("stop", *services)
+
+    def scale(self, service: str, containers: int) -> None:
+        """As many containers of a service, and no other service touched."""
+        words = ("up", "--detach", "--no-build", "--no-deps", "--no-recreate", "--scale", f"{service}={containers}")
+        self.compose(*words, service)
+        wait_for(f"{containers} of {service}", lambda: self.health_of(service) == ["healthy"] * containers, 300, 1)
+
+    def health_of(self, service: str) -> list[str]:
+        """What the health checks of a service's running containers say."""
+        return [each["Health"] for each in self.services() if each["Service"] == service and each["State"] == "running"]
+
+    def wait_until_healthy(self, service: str) -> None:
+        """The one container of a service is well."""
+        wait_for(f"{service} is healthy", lambda: self.health_of(service) == ["healthy"], 300, 1)
+
+    def running(self) -> set[str]:
+        """Names of the services that run."""
+        return {each["Service"] for each in self.services() if each["State"] == "running"}
+
     def as_of(self, folder: Path, image_tag: str) -> "OperatedStack":
         """The same stack, of the same operator, with the files of another version of the project."""
         for kept in (".secrets", ".certs", "own", "docker-compose.override.yml"):
@@ -106,7 +137,7 @@ class OperatedStack:
             if source.exists():
                 # With their owners: the services read secrets as one of their own.
                 run(["cp", "--recursive", "--preserve=all", "--no-target-directory", source, folder / kept])
-        return OperatedStack(folder, self.engine, {**self.overrides, "OPENEM_IMAGE_TAG": image_tag}, self.addresses)
+        return replace(self, folder=folder, overrides={**self.overrides, "OPENEM_IMAGE_TAG": image_tag})
 
     # ------------------------------------------------------------------------------------------- what is there
 
@@ -115,7 +146,7 @@ class OperatedStack:
         listed = self.compose("ps", "--all", "--format", "json", timeout_s=60)
         return [json.loads(line) for line in listed.splitlines() if line.strip()]
 
-    def wait_until_ready(self, within_s: float = 600) -> None:
+    def wait_until_ready(self, within_s: float = 1200) -> None:
         """Every service that stays is healthy, every other has done its work."""
 
         def unready() -> list[str]:
@@ -165,6 +196,22 @@ class OperatedStack:
     def secret(self, name: str) -> str:
         """What a file of `.secrets/` says."""
         return (self.folder / ".secrets" / f"{name}.txt").read_text().strip()
+
+    @contextmanager
+    def secret_changed(self, name: str, value: str) -> Iterator[None]:
+        """Another value in a file of `.secrets/`, for the time of the block; who read it before is not told."""
+        file = self.folder / ".secrets" / f"{name}.txt"
+        before = file.read_text()
+        # In place: containers see the file itself, with its owner.
+        file.write_text(value)
+        try:
+            yield
+        finally:
+            file.write_text(before)
+
+    def with_values(self, values: Mapping[str, str]) -> "OperatedStack":
+        """The same stack, with other values for its next commands."""
+        return replace(self, overrides={**self.overrides, **values})
 
     def landing_storage(self, user: str) -> ObjectStoreSettings:
         """The landing storage through the proxy, with the key of the `api` or of the `flows`."""
@@ -223,6 +270,11 @@ class OperatedStack:
         listed = ("exec", "-T", "postgres-backup", "sh", "-c", look)
         wait_for(f"backup of {database}", lambda: self.compose(*listed, timeout_s=60).strip(), 120)
 
+    def said(self, service: str, since: datetime) -> str:
+        """What the one container of a service has said since then."""
+        command = ["docker", "logs", "--since", since.isoformat(), self.container(service)]
+        return run(command, timeout_s=60, with_errors=True)
+
     def keep_logs(self, folder: Path) -> None:
         """Write what the services said, one file for each, in place of those of before."""
         shutil.rmtree(folder, ignore_errors=True)
@@ -261,10 +313,20 @@ def copy_of_commit(project: Path, commit: str, target: Path) -> Path:
     return target
 
 
-def last_commit_with_stack(project: Path) -> str:
-    """The newest commit before the one that is checked out that has the stack's files."""
-    before = run(["git", "-C", str(project), "log", "--format=%H", "--skip=1", "--max-count=20"]).split()
-    for commit in before:
-        if run(["git", "-C", str(project), "ls-tree", "--name-only", commit, "docker-compose.yml"]).strip():
+def last_commit_with_older_ledger(project: Path) -> str:
+    """The newest commit whose ledger lacks a migration that this one has, so that an upgrade from it is one.
+
+    Raises:
+        LookupError: the history that is here has none.
+    """
+    now = _migrations(project, "HEAD")
+    for commit in run(["git", "-C", str(project), "log", "--format=%H", "--max-count=500"]).split():
+        then = _migrations(project, commit)
+        if then and then < now and run(["git", "-C", str(project), "ls-tree", commit, "docker-compose.yml"]):
             return commit
-    raise LookupError("No commit before this one has a docker-compose.yml.")
+    raise LookupError("No commit before this one has a docker-compose.yml and fewer migrations.")
+
+
+def _migrations(project: Path, commit: str) -> set[str]:
+    folder = "src/archiver/workflow/ledger/migrations/versions/"
+    return set(run(["git", "-C", str(project), "ls-tree", "--name-only", commit, folder]).split())

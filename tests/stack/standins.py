@@ -1,6 +1,7 @@
 """Which images the stack is started with: upstream's where they can be had, else those made here."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from stack.engine import Engine
@@ -14,6 +15,8 @@ _MADE_BY = {
     "KEYCLOAK_IMAGE": "keycloak",
     "GO_IMAGE": "golang",
 }
+_LATER = {"PROMETHEUS_IMAGE": "prometheus"}
+"""Of parts that few start."""
 _PLAIN = ("PYTHON_IMAGE", "DEBIAN_IMAGE")
 
 
@@ -28,6 +31,14 @@ def choose_images(engine: Engine, values: Mapping[str, str], cache: Path) -> dic
     if engine.can_have(values[_PROBE]):
         return {}
     kitchen = Kitchen(engine, this_host(), cache)
-    return {name: kitchen.python() for name in _PLAIN} | {
-        name: kitchen.image(recipe) for name, recipe in _MADE_BY.items()
-    }
+    # All at once: much of their time is waiting for the network and for the disk.
+    with ThreadPoolExecutor(len(_MADE_BY)) as pool:
+        made = {name: pool.submit(kitchen.image, recipe) for name, recipe in _MADE_BY.items()}
+        return {name: kitchen.python() for name in _PLAIN} | {name: image.result() for name, image in made.items()}
+
+
+def one_image(engine: Engine, values: Mapping[str, str], name: str, cache: Path) -> str:
+    """The image of a part that is not always started: upstream's, or one made here."""
+    if engine.can_have(values[_PROBE]):
+        return values[name]
+    return Kitchen(engine, this_host(), cache).image(_LATER[name])

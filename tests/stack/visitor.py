@@ -17,7 +17,7 @@ from stack.addresses import Addresses
 from stack.waiting import wait_for
 
 CLIENT = "archiver-service-api"
-JOB_WITHIN_S = 600
+JOB_WITHIN_S = 1200
 
 
 class Visitor:

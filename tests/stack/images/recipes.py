@@ -3,6 +3,7 @@
 import shutil
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,21 +71,30 @@ RECIPES = {
         Recipe("keycloak", lambda: _KEYCLOAK_ARTIFACT, _keycloak),
         Recipe("traefik", lambda: run([_TRAEFIK, "version"]), _traefik),
         Recipe("redis", lambda: "of Debian", _nothing),
+        Recipe("prometheus", lambda: "of Debian", _nothing),
     )
 }
 """Besides the image of Debian and Python that all are built on."""
 
 
 class Kitchen:
-    """Makes images, each once: what the engine holds already under the same tag is not made again."""
+    """Makes images, each once: what the engine holds already under the same tag is not made again. Thread-safe."""
 
     def __init__(self, engine: Engine, host: Host, folder: Path) -> None:
         self._engine = engine
         self._host = host
         self._folder = folder
+        self._one_base = threading.Lock()
 
     def python(self) -> str:
         """Tag of the image with Debian and its Python, made when it is missing."""
+        tag = self._python_tag()
+        with self._one_base:
+            if not self._engine.has_image(tag):
+                base.make(self._engine, tag, self._host, self._folder)
+        return tag
+
+    def _python_tag(self) -> str:
         host = self._host
         configuration = (host.debian_mirror, host.apt_settings, host.pip_settings)
         inputs = [
@@ -92,22 +102,20 @@ class Kitchen:
             *(text.encode() for text in configuration),
             host.ca_bundle,
         ]
-        tag = tag_of("python", inputs)
-        if not self._engine.has_image(tag):
-            base.make(self._engine, tag, host, self._folder)
-        return tag
+        return tag_of("python", inputs)
 
     def image(self, name: str) -> str:
         """Tag of the image by the recipe of this name, made when it is missing."""
         recipe = RECIPES[name]
-        python = self.python()
+        python = self._python_tag()
         source = _HERE / recipe.name
         tag = tag_of(recipe.name, [python.encode(), recipe.version().encode(), *folder_content(source)])
         if not self._engine.has_image(tag):
             with tempfile.TemporaryDirectory(dir=self._folder, prefix=f"{recipe.name}-") as made:
                 context = Path(made)
                 shutil.copytree(source, context, dirs_exist_ok=True)
-                recipe.fetch(context)
+                recipe.fetch(context)  # while another thread may still make the base
+                self.python()
                 self._engine.docker(
                     *("build", "--network", "host", "--build-arg", f"BASE={python}", "--tag", tag, made),
                     timeout_s=_BUILD_S,

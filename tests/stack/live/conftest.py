@@ -12,6 +12,7 @@ from stack.figures import Note, figures
 from stack.folders import cache_folder
 from stack.operated import PROJECT, OperatedStack, copy_of_project
 from stack.operators_view import PrefectView
+from stack.payload import LARGE_FILE_BYTES, LARGE_FILES, write_noise
 from stack.standins import choose_images, read_values
 from stack.visitor import Visitor
 
@@ -100,6 +101,7 @@ def _bring_up(stack: OperatedStack, note: Note) -> None:
     stack.make("STACK=docker", "secrets", "certs")
     if stack.overrides.get("PYTHON_IMAGE"):
         stack.build_on_network_of_host()
+    # What a test that was broken off has left would take its share of the machine.
     stack.down(with_data=True)
     began = time.monotonic()
     stack.build()
@@ -107,6 +109,12 @@ def _bring_up(stack: OperatedStack, note: Note) -> None:
     note("images of the service, built", f"{built - began:.0f} s")
     stack.up()
     note("first start, until all is healthy", f"{time.monotonic() - built:.0f} s")
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose archiving takes long enough to meddle with it."""
+    return write_noise(tmp_path_factory.mktemp("payload") / "large", LARGE_FILES, LARGE_FILE_BYTES, 3)
 
 
 @pytest.fixture(autouse=True)

@@ -1,34 +1,21 @@
 """Each part of the stack, killed in the middle of archiving: the data set is archived all the same, and once."""
 
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from archiver.config.settings import MEBIBYTE
-from stack.archive import VOLUME, bytes_so_far, datablocks_of_whole_bag
+from stack.archive import datablocks_of_whole_bag
 from stack.figures import Note
+from stack.midway import held_in_mid_archive
 from stack.operated import OperatedStack
 from stack.operators_view import PrefectView
+from stack.payload import LARGE_FILES
 from stack.visitor import Visitor
 from stack.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(1800)
-
-_FILES = 4
-_FILE_BYTES = 32 * MEBIBYTE
-"""With datablocks of 50 MB, a datablock each."""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("large")
-    noise = random.Random(3)
-    for number in range(_FILES):
-        (folder / f"{number}.bin").write_bytes(noise.randbytes(_FILE_BYTES))
-    return folder
 
 
 def _runtime_container(stack: OperatedStack) -> None:
@@ -56,32 +43,30 @@ def test_a_data_set_is_archived_once_when_it_is_killed_in_mid_archive(
     stack: OperatedStack,
     visitor: Visitor,
     prefect: PrefectView,
-    folder: Path,
+    large: Path,
     note: Note,
     request: pytest.FixtureRequest,
 ) -> None:
-    share = stack.folder_of_volume(VOLUME)
-    pid = visitor.ingest(folder)
-    wait_for("half of the data set on the share", lambda: bytes_so_far(share, pid) > _FILE_BYTES, 300, 0.02)
-    assert visitor.lifecycle(pid)["archiveStatusMessage"] != "datasetOnArchiveDisk"
-    strike(stack)
-    began = time.monotonic()
+    with held_in_mid_archive(stack, visitor, large) as pid:
+        assert visitor.lifecycle(pid)["archiveStatusMessage"] != "datasetOnArchiveDisk"
+        strike(stack)
+        began = time.monotonic()
     job = visitor.archived(pid, within_s=900)
     runs = len(prefect.runs_of_job(job.id))
     note(f"killed: {request.node.callspec.id}", f"archived {time.monotonic() - began:.0f} s later, by {runs} run(s)")
 
     stack.wait_until_ready()
     assert visitor.datablocks(pid) == datablocks_of_whole_bag(stack, pid)
-    assert len(visitor.datablocks(pid)) == _FILES
+    assert len(visitor.datablocks(pid)) == LARGE_FILES
     wait_for("no place is taken any more", lambda: not prefect.taken_slots(), 400)
     wait_for("no run is unfinished any more", lambda: all(run.is_finished for run in prefect.runs_of_job(job.id)), 400)
     assert stack.landed(pid) == []
 
 
 def test_a_data_set_is_retrieved_when_the_retrieval_worker_is_killed(
-    stack: OperatedStack, visitor: Visitor, prefect: PrefectView, folder: Path
+    stack: OperatedStack, visitor: Visitor, prefect: PrefectView, large: Path
 ) -> None:
-    pid = visitor.ingest(folder)
+    pid = visitor.ingest(large)
     visitor.archived(pid)
     job = visitor.catalogue.create_retrieve_job(pid, "p12345")
     wait_for("a container that retrieves", stack.runs, 120, 0.1)
