@@ -13,7 +13,7 @@ from sqlalchemy import text
 from archiver.config.settings import GIBIBYTE, UploadMode
 from archiver.local.scicat.testing import run_scicat
 from archiver.workflow.ledger.database import open_engine
-from archiver.workflow.ledger.records import Stage, UploadState
+from archiver.workflow.ledger.records import RetirementState, Stage, UploadState
 from archiver.workflow.names import dataset_prefix
 from support.backend_api import (
     COLLEAGUE,
@@ -257,6 +257,28 @@ def test_an_archived_data_set_is_neither_uploaded_nor_aborted(api: Api) -> None:
         ):
             assert (answer.status_code, answer.json()["code"]) == (409, "already-archived")
         assert api.landed(pid) == {"a": 11}
+
+
+def test_a_withdrawn_data_set_is_not_uploaded_again_and_its_owner_learns_why(api: Api) -> None:
+    pid = api.catalogue.new_dataset()
+    claim = api.ledger.claim_dataset(pid, "retire", timedelta(minutes=2))
+    now = api.ledger.now()
+    api.ledger.note_retirement(
+        claim,
+        RetirementState.REMOVED,
+        at=now,
+        by="ada",
+        reason="wrong sample",
+        restorable_until=now,
+        message=f"{pid} was withdrawn from the archive (wrong sample)",
+        files=1,
+        payload_bytes=1,
+    )
+
+    answer = api.client().request_upload(pid)
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "already-archived")
+    assert "withdrawn from the archive (wrong sample)" in answer.json()["details"]
 
 
 def test_aborting_empties_the_data_set_and_can_be_repeated(api: Api, pid: str) -> None:

@@ -31,7 +31,7 @@ CHILD = "child"
 
 _NO_CALLS_OF_A_RUN = {"open", "close", "migrate", "check"}
 _WITHOUT_EFFECT = re.compile(
-    r"ledger: (check_claim|dataset|datasets|datablocks|retrieval)$|scicat: (GET|POST v3/auth)"
+    r"ledger: (check_claim|dataset|datasets|datablocks|retrieval|retirement|now)$|scicat: (GET|POST v3/auth)"
     r"|s3: (GET|HEAD|List|Get|Head)|share: (identity|free_bytes|size|names|read_small|open|read|commit|fsync|flush)$"
 )
 
@@ -201,6 +201,7 @@ def _install_share(watch: _Watch, put: Callable[[Any, str, Callable[..., str]], 
         put(PosixShare, method, _named(f"share: {method}"))
     put(lts._PosixWriter, "__enter__", _named("share: create"))
     put(lts._PosixWriter, "commit", _named("share: commit"))
-    for method, name in (("replace", "rename"), ("mkdir", "mkdir"), ("unlink", "remove"), ("chmod", "seal")):
+    names = {"replace": "rename", "mkdir": "mkdir", "unlink": "remove", "rmdir": "remove folder", "chmod": "seal"}
+    for method, name in names.items():
         put(Path, method, _named(f"share: {name}"))
     setattr(lts, "os", _WatchedOs(watch))  # noqa: B010  # mypy knows that a module is no object of ours

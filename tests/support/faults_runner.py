@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,11 +28,15 @@ from archiver.config.settings import FlowConfiguration
 from archiver.workflow import isolation
 from archiver.workflow.archiving import Archiving, report_archiving_failure
 from archiver.workflow.errors import ArchiverError
+from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.monitor import Monitor
+from archiver.workflow.retirement import Retiring
 from archiver.workflow.retrieval import Retrieval, report_retrieval_failure
 from archiver.workflow.tools import Tools, open_tools
 from support.faults_points import CHILD, RUN, Fault, install
 
+RETIREMENT = ("confirm", "restore", "remove")
+"""Steps by which a data set is withdrawn."""
 _CHILDREN = 4
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -42,7 +47,7 @@ class Order:
     """One run of a use case."""
 
     use_case: str
-    """`archive` or `retrieve`."""
+    """`archive`, `retrieve`, or a step of `RETIREMENT`."""
     pid: str
     holder: str
     configuration: FlowConfiguration
@@ -120,7 +125,34 @@ def _work(order: Order) -> Outcome:
         return Outcome(type(error).__name__, str(error))
 
 
+def _retire(tools: Tools, order: Order) -> Outcome:
+    """A step that was asked for, as the command does it."""
+    asked = tools.ledger.retirement(order.pid)
+    word = asked.word if asked else ""
+    with ChildProcess(tools.lts.lts_stall_timeout_s) as child:
+        timeout = timedelta(seconds=tools.settings.claim_timeout_s)
+        office = Retiring(
+            tools.catalogue,
+            tools.ledger,
+            tools.share,
+            (),
+            child,
+            tools.storage_location,
+            timedelta(),
+            timeout,
+            order.holder,
+        )
+        if order.use_case == "restore":
+            done = office.restore(order.pid, dry_run=False)
+        else:
+            step = office.confirm if order.use_case == "confirm" else office.remove
+            done = step(order.pid, word, dry_run=False)
+    return Outcome("", "; ".join(done.left) if done else "nothing")
+
+
 def _with(tools: Tools, order: Order) -> Outcome:
+    if order.use_case in RETIREMENT:
+        return _retire(tools, order)
     monitor = Monitor(order.pid)
     report = report_archiving_failure if order.use_case == "archive" else report_retrieval_failure
     try:

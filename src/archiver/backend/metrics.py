@@ -158,7 +158,7 @@ class ServiceGauges:
         for stage in Stage:
             found = counts.get(stage)
             datasets.add_metric([stage], found.count if found else 0)
-            if stage is not Stage.EMPTIED:
+            if not stage.is_settled:
                 oldest.add_metric([stage], (now - found.oldest).total_seconds() if found else 0)
         return [
             GaugeMetricFamily("archiver_archived_datasets", "Data sets in the archive", held.datasets),

@@ -264,6 +264,9 @@ class DatasetUploads:
     def _refuse_archived(self, dataset: Dataset) -> None:
         recorded = self._ledger.dataset(dataset.pid)
         lifecycle = dataset.lifecycle
+        retirement = self._ledger.retirement(dataset.pid)
+        if retirement is not None and retirement.state.stage is not None:
+            raise AlreadyArchivedError(retirement.message)
         if (
             (recorded is not None and recorded.archived_at is not None)
             or lifecycle.retrievable

@@ -21,7 +21,7 @@ DIFFERENCES_FOUND = 3
 _CODES = "Exit codes: 0 good, 1 error, 2 wrong use"
 
 Pids = Annotated[list[str] | None, typer.Argument(metavar="PID", help="Data sets to look at.")]
-Everything = Annotated[bool, typer.Option("--all", help="All published bags on the share.")]
+Everything = Annotated[bool, typer.Option("--all", help="All published bags and tombstones on the share.")]
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def _published(child: "ChildProcess", address: "ShareAddress") -> Iterator[str]:
     from archiver.workflow.holdings.listing import Holdings, HoldingState
 
     for holding in Holdings(child, address).walk():
-        if holding.state is HoldingState.PUBLISHED:
+        if holding.state is HoldingState.PUBLISHED or holding.state.is_withdrawn:
             yield holding.pid
 
 

@@ -204,7 +204,7 @@ def verify(
         chosen = holdings.walk() if everything else ((pid, holdings.find(pid)) for pid in pids or ())
         for each in chosen:
             pid, holding = each if isinstance(each, tuple) else (each.pid, each)
-            if holding is None or holding.state is not HoldingState.PUBLISHED:
+            if holding is None or not holding.state.has_bag:
                 state = "not on the share" if holding is None else str(holding.state)
                 counts[state] += 1
                 answer.item({"pid": pid, "result": state, "damages": []}, f"{state:<10} {shown(pid)}: not verified")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from archiver.cli import catalogue, configure, doctor, heal, jobs, lts, reconcile, stack
+from archiver.cli import catalogue, configure, doctor, heal, jobs, lts, reconcile, retire, stack, status
 from archiver.cli.errors import Commands
 
 app = typer.Typer(
@@ -35,8 +35,10 @@ def options(
 
 stack.add_to(app)
 configure.add_to(app)
+status.add_to(app)
 doctor.add_to(app)
 jobs.add_to(app)
 heal.add_to(lts.add_to(app))
 catalogue.add_to(app)
 reconcile.add_to(app)
+retire.add_to(app)

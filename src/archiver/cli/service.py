@@ -30,6 +30,11 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be
 _ANY_OF = ("LEDGER_URL", "LEDGER_URL_FILE")
 
 
+def names_service() -> bool:
+    """Whether the environment names a service."""
+    return any(os.environ.get(name) for name in _ANY_OF)
+
+
 def _stack_environment(folder: Path | None) -> dict[str, str]:
     from archiver.local.settings import LocalSettings
     from archiver.local.stack import stack_state
@@ -59,7 +64,7 @@ def service_environment(folder: Path | None) -> Iterator[None]:
 
     configure_logs("WARNING")
     before = dict(os.environ)
-    if folder is not None or not any(os.environ.get(name) for name in _ANY_OF):
+    if folder is not None or not names_service():
         os.environ.update(_stack_environment(folder))
     try:
         yield

@@ -1,4 +1,4 @@
-"""`archiver up`, `down`, `status`, `demo`: the embedded stack on this machine."""
+"""`archiver up`, `down`, `demo`: the embedded stack on this machine; and its parts, for `archiver status`."""
 
 import json
 import sys
@@ -161,21 +161,19 @@ def down(folder: Folder = None, as_json: AsJson = False) -> None:
         typer.echo(f"The archiver in {where} has ended." if ended else f"No archiver runs in {where}.")
 
 
-def status(folder: Folder = None, as_json: AsJson = False) -> None:
-    """Show the parts of the service on this machine. Exit code 3 when it is not ready."""
+def parts(folder: Path | None, *, as_json: bool) -> tuple[dict[str, Any], bool]:
+    """The parts of the embedded service for programs, or shown; and whether all of them are there."""
     from archiver.local.stack import stack_state
     from archiver.local.state import Phase
 
     where = _settings(folder).folder
     state = stack_state(where)
-    if as_json:
-        typer.echo(json.dumps({"folder": str(where), "phase": None} if state is None else _public(state)))
-    elif state is None:
+    record = {"folder": str(where), "phase": None} if state is None else _public(state)
+    if not as_json and state is None:
         typer.echo(f"There is no archiver in {where}. Start one: archiver up")
-    else:
+    elif not as_json and state is not None:
         _print_table(state)
-    if state is None or state.phase is not Phase.READY:
-        raise typer.Exit(3)
+    return record, state is not None and state.phase is Phase.READY
 
 
 def demo(
@@ -191,5 +189,5 @@ def demo(
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (up, down, status, demo):
+    for command in (up, down, demo):
         app.command()(command)

@@ -316,6 +316,19 @@ class FixitySettings(EnvironmentSettings):
         return timedelta(days=self.fixity_period_days)
 
 
+class RetirementSettings(EnvironmentSettings):
+    """Data sets that are withdrawn from the archive."""
+
+    retire_restorable_days: float = Field(90, ge=0)
+    """How long a withdrawn data set can be restored for certain, days; before that its bag cannot be removed. It holds
+    for what is withdrawn from then on."""
+
+    @property
+    def restorable_for(self) -> timedelta:
+        """How long a withdrawn data set is kept for certain."""
+        return timedelta(days=self.retire_restorable_days)
+
+
 class ReconciliationSettings(EnvironmentSettings):
     """The reconciliation service."""
 

@@ -48,6 +48,7 @@ from archiver.workflow.errors import (
     LedgerDisagreesError,
     NoSpaceError,
     OtherContentError,
+    RetiredError,
     TransientError,
     UnknownDatasetError,
     UserError,
@@ -61,6 +62,7 @@ from archiver.workflow.monitor import Limit, Monitor
 from archiver.workflow.names import archive_id, check_pid, dataset_prefix
 from archiver.workflow.second_copies import SecondCopies
 from archiver.workflow.storage.s3_records import StoredObject
+from archiver.workflow.tombstones import refuse_withdrawn
 from archiver.workflow.tools import Tools
 from archiver.workflow.transfer import (
     PackOrder,
@@ -225,7 +227,9 @@ def report_archiving_failure(catalogue: Catalogue, ledger: Ledger, pid: str, err
         return
     record = ledger.dataset(pid)
     changes: dict[str, Any] = {"archiveReturnMessage": str(error)}
-    if record is not None and record.archived_at is not None:
+    if isinstance(error, RetiredError):
+        changes |= {"archivable": False, "retrievable": False}
+    elif record is not None and record.archived_at is not None:
         changes |= {"archivable": False}
     elif isinstance(error, UserError):
         changes |= {"archivable": True, "retrievable": False, "archiveStatusMessage": "missingFilesError"}
@@ -328,6 +332,7 @@ class _Run:
 
     def run(self) -> ArchiveOutcome:
         bag = self.child.call(inspect_bag, None, self.tools.share, self.pid)
+        refuse_withdrawn(bag.event)
         if bag.published:
             return self._settle_archived(bag)
         record = self.tools.ledger.dataset(self.pid)

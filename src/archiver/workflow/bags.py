@@ -27,17 +27,19 @@ from archiver.workflow.isolation import Progress
 from archiver.workflow.names import (
     DATASETS_FOLDER,
     PAYLOAD_FOLDER,
+    RETIREMENT_FOLDER,
     TAG_FOLDER,
     bag_folder,
     datablock_name,
     parent_folders,
 )
 from archiver.workflow.storage.lts import TEMPORARY_MARK, LongTermStorage, ShareAddress
+from archiver.workflow.tombstones import Event, newest_event
 from archiver.workflow.transfer import check_turn
 
 _COPY_CHUNK = 1024 * 1024
-_OWN_FOLDERS = {"data", TAG_FOLDER}
-_FOLDERS_OF_A_DATASET = {"data", "datablocks", TAG_FOLDER}
+_OWN_FOLDERS = {"data", TAG_FOLDER, RETIREMENT_FOLDER}
+_FOLDERS_OF_A_DATASET = {"data", "datablocks", TAG_FOLDER, RETIREMENT_FOLDER}
 """`datablocks` is the layout of the older service."""
 
 
@@ -74,6 +76,8 @@ class BagState:
     has_plan: bool
     datablocks: tuple[DatablockTotals, ...]
     """Datablocks that are complete (tar and index in place), by index."""
+    event: Event | None = None
+    """The newest of its retirement; None where it was never withdrawn."""
 
 
 def _refuse_nested(share: LongTermStorage, pid: str) -> None:
@@ -120,6 +124,7 @@ def inspect_bag(progress: Progress, address: ShareAddress, pid: str) -> BagState
     share = address.open()
     _refuse_nested(share, pid)
     names = dict(share.names(bag_folder(pid)))
+    event = newest_event(share, pid) if RETIREMENT_FOLDER in names else None
     tags = {name for name, _ in share.names(f"{bag_folder(pid)}/{TAG_FOLDER}")}
     found = []
     for index in range(len(tags)):
@@ -129,7 +134,7 @@ def inspect_bag(progress: Progress, address: ShareAddress, pid: str) -> BagState
         totals = _totals(share, index_path(pid, index))
         if share.size(totals.archive_id) == totals.packed_size or BAGIT in names:
             found.append(totals)
-    return BagState(BAGIT in names, "plan.jsonl" in tags, tuple(found))
+    return BagState(BAGIT in names, "plan.jsonl" in tags, tuple(found), event)
 
 
 def take_turn(progress: Progress, address: ShareAddress, pid: str, attempt: str, *, from_scratch: bool) -> list[str]:

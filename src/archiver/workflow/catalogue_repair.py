@@ -4,9 +4,11 @@ The bag is only read. Datablocks that are missing in the catalogue are registere
 what the catalogue has besides is reported and left.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 import structlog
 
@@ -28,7 +30,9 @@ from archiver.workflow.holdings.rebuilding import recorded_totals
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.names import PAYLOAD_FOLDER, bag_folder, check_pid, is_older_layout
+from archiver.workflow.retirement import is_of_bag, lifecycle_of_withdrawn
 from archiver.workflow.storage.lts import ShareAddress
+from archiver.workflow.tombstones import EventKind, find_event
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +71,7 @@ class CatalogueState:
     surplus: tuple[str, ...] = ()
     """Datablocks that it has and the bag has not; they are left."""
     lifecycle: tuple[str, ...] = ()
-    """Fields of the lifecycle that are not those of an archived data set."""
+    """Fields of the lifecycle that are not those of an archived, or withdrawn, data set."""
     detail: str = ""
 
     @property
@@ -88,6 +92,8 @@ class _Comparison:
     to_register: tuple[Datablock, ...] = ()
     to_remove: tuple[Datablock, ...] = ()
     """As the catalogue has them."""
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """What the lifecycle must say."""
 
 
 class CatalogueRepair:
@@ -97,8 +103,7 @@ class CatalogueRepair:
         self._catalogue = catalogue
         self._child = child
         self._address = address
-        told = lifecycle_of_archived(storage_location)
-        self._lifecycle = {name: value for name, value in told.items() if name != _MESSAGE}
+        self._storage_location = storage_location
 
     def check(self, pid: str) -> CatalogueState:
         """How the catalogue shows a data set; nothing is changed.
@@ -133,7 +138,7 @@ class CatalogueRepair:
         for block in found.to_register:
             self._catalogue.register_datablock(pid, block)
         if found.state.lifecycle:
-            self._catalogue.update_lifecycle(pid, self._lifecycle)
+            self._catalogue.update_lifecycle(pid, found.told)
         log.info("catalogue_repaired", pid=pid, missing=found.state.missing, wrong=found.state.wrong)
 
     def _compare(self, pid: str) -> _Comparison:
@@ -141,16 +146,17 @@ class CatalogueRepair:
             return _Comparison(CatalogueState(pid, outcome, detail=detail))
 
         holding = Holdings(self._child, self._address).find(pid)
-        if holding is None or holding.state is not HoldingState.PUBLISHED:
+        if holding is None or not (holding.state is HoldingState.PUBLISHED or holding.state.is_withdrawn):
             held = "nothing" if holding is None else f"a data set that is {holding.state}"
             return only(CatalogueOutcome.NOT_ON_SHARE, f"the share holds {held} under this pid")
         try:
-            expected = self._expected(check_pid(pid))
+            expected = self._expected(check_pid(pid)) if holding.state.has_bag else []
+            told = self._told(pid)
         except (DamagedError, UnsafeNameError) as error:
             return only(CatalogueOutcome.DAMAGED, str(error))
         try:
             registered = {block.archive_id: block for block in self._catalogue.datablocks(pid)}
-            lifecycle = self._lifecycle_differences(pid)
+            lifecycle = self._lifecycle_differences(pid, told)
         except UnknownDatasetError as error:
             return only(
                 CatalogueOutcome.UNKNOWN, f"{error} Its record as it was is in the bag: archiver/catalogue.json"
@@ -163,18 +169,28 @@ class CatalogueRepair:
             and (difference := datablock_difference(block, registered[block.archive_id])) is not None
         ]
         ours = {block.archive_id for block in expected}
+        gone = [
+            block
+            for block in registered.values()
+            if holding.state is HoldingState.REMOVED and is_of_bag(pid, block.archive_id)
+        ]
+        ours |= {block.archive_id for block in gone}
         state = CatalogueState(
             pid,
-            CatalogueOutcome.TO_REPAIR if missing or differing or lifecycle else CatalogueOutcome.GOOD,
+            CatalogueOutcome.TO_REPAIR if missing or differing or gone or lifecycle else CatalogueOutcome.GOOD,
             tuple(block.archive_id for block in missing),
-            tuple(f"{block.archive_id}: {difference}" for block, difference in differing),
+            tuple(
+                [f"{block.archive_id}: {difference}" for block, difference in differing]
+                + [f"{block.archive_id}: its bag was removed" for block in gone]
+            ),
             tuple(sorted(each for each in registered.keys() - ours if not is_older_layout(pid, each))),
             lifecycle,
         )
         return _Comparison(
             state,
             tuple(missing) + tuple(block for block, _ in differing),
-            tuple(registered[block.archive_id] for block, _ in differing),
+            tuple([registered[block.archive_id] for block, _ in differing] + gone),
+            told,
         )
 
     def _expected(self, pid: str) -> list[Datablock]:
@@ -186,10 +202,19 @@ class CatalogueRepair:
             blocks.append(catalogue_datablock(totals, self._child.call(members_of, None, self._address, index)))
         return blocks
 
-    def _lifecycle_differences(self, pid: str) -> tuple[str, ...]:
+    def _told(self, pid: str) -> dict[str, Any]:
+        """What the lifecycle must say, by the share; what else there is to say of an archived one is left."""
+        event = self._child.call(find_event, None, self._address, pid)
+        if event is not None and event.kind.is_withdrawn:
+            is_removed = event.kind is EventKind.REMOVED
+            return lifecycle_of_withdrawn(event.message, self._storage_location, is_removed=is_removed)
+        told = lifecycle_of_archived(self._storage_location)
+        return {name: value for name, value in told.items() if name != _MESSAGE}
+
+    def _lifecycle_differences(self, pid: str, told: Mapping[str, Any]) -> tuple[str, ...]:
         found = self._catalogue.dataset(pid).lifecycle.document
         return tuple(
             f"{name} is {found.get(name)!r} instead of {value!r}"
-            for name, value in self._lifecycle.items()
+            for name, value in told.items()
             if found.get(name) != value and (name in found or name not in _SINCE_LATER)
         )

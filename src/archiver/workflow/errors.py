@@ -91,6 +91,12 @@ class NotRetrievableError(UserError):
     code = "not-retrievable"
 
 
+class RetiredError(UserError):
+    """The data set was withdrawn from the archive."""
+
+    code = "retired"
+
+
 class UnknownFilesError(UserError):
     """Files were asked for that the archived data set does not have."""
 

@@ -27,6 +27,7 @@ from archiver.workflow.holdings.fixity_reading import FixityOrder, read_on
 from archiver.workflow.holdings.fixity_reading import recall as ask_for_recall
 from archiver.workflow.holdings.reading import PROOF_READ
 from archiver.workflow.isolation import ChildProcess
+from archiver.workflow.ledger.datasets import GONE
 from archiver.workflow.ledger.records import DatablockRecord, FixityOutcome, FixitySummary
 from archiver.workflow.monitor import Limit, Monitor
 from archiver.workflow.names import SMOKE_PREFIX
@@ -387,6 +388,8 @@ class FixityAudit:
     def _settle(self, held: _Held, outcome: FixityOutcome, detail: str) -> None:
         """Note what a datablock is; a stub may be brought back from tape first."""
         self._current = None
+        if outcome.is_damage and self._is_gone(held.datablock.pid):
+            return  # withdrawn for good since this audit chose it
         if outcome is FixityOutcome.SKIPPED and self._to_recall > 0:
             self._to_recall -= 1
             self._stubs.append(held)
@@ -410,6 +413,10 @@ class FixityAudit:
         elif before is not None and before.outcome.is_damage:
             result.mended.append(_named(held.archive_id, held.place))
             self._mended_pids.add(pid)
+
+    def _is_gone(self, pid: str) -> bool:
+        record = self._tools.ledger.dataset(pid)
+        return record is None or record.stage in GONE
 
     def _settle_hung(self, share: ShareAddress) -> None:
         """Others can be read from there: what hung is to blame itself."""
@@ -479,6 +486,9 @@ class FixityAudit:
                     return  # the others would wait as long; the next audit tells them all
 
     def _tell(self, pid: str, message: str | None) -> None:
+        retirement = self._tools.ledger.retirement(pid)
+        if retirement is not None and retirement.state.stage is not None:
+            return  # what the catalogue says of its withdrawal is not to be overwritten
         before = self._tools.catalogue.dataset(pid).lifecycle.archive_return
         is_ours = isinstance(before, str) and before.startswith(_DAMAGED)
         if before != message and (message is not None or is_ours):

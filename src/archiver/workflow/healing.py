@@ -32,6 +32,8 @@ class CopyState(StrEnum):
     GOOD = "good"
     DAMAGED = "damaged"
     MISSING = "missing"
+    RETIRED = "retired"
+    """The data set was withdrawn there."""
     AWAY = "away"
     """The share does not answer, or is not the one it must be."""
 
@@ -42,6 +44,8 @@ class HealOutcome(StrEnum):
     GOOD = "good"
     TO_HEAL = "to heal"
     HEALED = "healed"
+    RETIRED = "retired"
+    """It was withdrawn; nothing is healed."""
     LOST = "no good copy"
     """No share holds all of it as it was; nothing was changed."""
     INCOMPLETE = "incomplete"
@@ -83,6 +87,8 @@ class Healing:
         """Read all copies whole; nothing is changed."""
         copies = tuple(self._look_at(address, pid, progress) for address in self._shares)
         states = {copy.state for copy in copies}
+        if CopyState.RETIRED in states:
+            return Health(pid, HealOutcome.RETIRED, copies, "withdrawn: restore it first (archiver retire restore)")
         if CopyState.GOOD not in states:
             return Health(pid, HealOutcome.LOST, copies)
         if states & {CopyState.DAMAGED, CopyState.MISSING}:
@@ -127,6 +133,8 @@ class Healing:
         try:
             with ChildProcess(self._stall_timeout_s) as child:
                 holding = Holdings(child, address).find(pid)
+                if holding is not None and holding.state.is_withdrawn:
+                    return SeenCopy(root, CopyState.RETIRED, (holding.note,))
                 if holding is None or holding.state is not HoldingState.PUBLISHED:
                     return SeenCopy(root, CopyState.MISSING)
                 damages: Sequence[Damage] = child.call(verify_bag, progress, address, pid, members=False).damages

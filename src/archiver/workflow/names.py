@@ -15,13 +15,15 @@ MAX_NAME_BYTES = 255
 
 TAG_FOLDER = "archiver"
 """Folder of a bag that holds our own tag files."""
+RETIREMENT_FOLDER = "archiver-retirement"
+"""Folder beside the bag's own that tells that a data set was withdrawn; it stays when the bag is removed."""
 TEMPORARY_MARK = ".part-"
 """In the name of a file on the share that is not finished."""
 
 SMOKE_PREFIX = "archiver-smoke-test"
 """First segment of the pids of smoke tests, whose bags lie in a share of their own; no other pid begins with it."""
 
-_RESERVED_SEGMENTS = {"data", "datablocks", TAG_FOLDER, RAW_FILES}
+_RESERVED_SEGMENTS = {"data", "datablocks", TAG_FOLDER, RETIREMENT_FOLDER, RAW_FILES}
 _LONGEST_PID = MAX_NAME_BYTES - len(f"_000000.tar.jsonl{TEMPORARY_MARK}0123456789abcdef")
 """What is left for the pid in the longest name that is made of it: the unfinished index of a datablock."""
 _PID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:@+=()-]*(/[A-Za-z0-9][A-Za-z0-9._~:@+=()-]*)*")

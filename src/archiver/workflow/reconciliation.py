@@ -24,6 +24,7 @@ from archiver.workflow.archiving import report_archiving_failure
 from archiver.workflow.attempts import submit_again
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue.models import Job
+from archiver.workflow.claims import claimed
 from archiver.workflow.errors import ArchiverError, BadJobError, DatasetBusyError, PermanentError, TransientError
 from archiver.workflow.job_queue import JobQueue, RunState
 from archiver.workflow.jobs import UNFINISHED_STATUSES, JobStatus, JobType
@@ -38,6 +39,7 @@ from archiver.workflow.ledger.records import (
 )
 from archiver.workflow.names import DATASETS_FOLDER, RAW_FILES, dataset_prefix
 from archiver.workflow.notifications import Channel, Nobody, Weight, open_channel
+from archiver.workflow.retirement import tell_retirement
 from archiver.workflow.retrieval import report_retrieval_failure
 from archiver.workflow.share_comparison import ShareComparison
 from archiver.workflow.storage.object_store import ObjectStore
@@ -105,6 +107,8 @@ class Reconciliation:
     channel: Channel = field(default_factory=Nobody)
     warn_before: timedelta = timedelta()
     """How long before links expire operators are told; zero: never."""
+    storage_location: str = ""
+    """Name of this archive in the catalogue."""
     _name: str = field(default_factory=lambda: f"{SERVICE}/{uuid.uuid4()}")
     _silences: dict[uuid.UUID, _Silence] = field(default_factory=dict)
     _measured: dict[str, datetime] = field(default_factory=dict)
@@ -124,6 +128,7 @@ class Reconciliation:
             ("expired retrievals", self._expired_retrievals, [self.store.check]),
             ("unfinished uploads", self._unfinished_uploads, [self.store.check]),
             ("links that expire soon", self._expiring_links, []),
+            ("withdrawn data sets", self._withdrawals, [self.catalogue.check]),
         ]
         for name, part, checks in parts:
             try:
@@ -414,6 +419,23 @@ class Reconciliation:
             self.ledger.release_retrieval(claim)
         return f"unfinished copy {begun.key} aborted"
 
+    # ------------------------------------------------------------------------------------------ withdrawn
+
+    def _withdrawals(self) -> Iterator[Task]:
+        """Data sets that were withdrawn, restored or removed, and of which the catalogue was not told. None is removed
+        here, however long its time is over: that is done by an operator alone."""
+        for record in self.ledger.retirements():
+            if not record.told:
+                yield f"the withdrawal of {record.pid}", partial(self._tell_withdrawal, record.pid)
+
+    def _tell_withdrawal(self, pid: str) -> str | None:
+        try:
+            with claimed(self.ledger, pid, self._name, self.claim_timeout):
+                told = tell_retirement(self.catalogue, self.ledger, self.storage_location, pid)
+        except DatasetBusyError:
+            return None
+        return None if told is None else f"the catalogue was told that {pid} is {told.state}"
+
     # ------------------------------------------------------------------------------------------ the share
 
     def _compare_share(self, report: Report, *, whole_share: bool) -> None:
@@ -461,6 +483,7 @@ def open_reconciliation(
             share,
             channel=open_channel(configuration.notifications),
             warn_before=timedelta(hours=configuration.notifications.notify_expiry_hours),
+            storage_location=configuration.catalogue.storage_location,
             _name=name,
         )
 

@@ -30,6 +30,7 @@ from archiver.workflow.errors import (
     NoSpaceError,
     NotRetrievableError,
     PermanentError,
+    RetiredError,
     TransientError,
     UnknownDatasetError,
     UnknownFilesError,
@@ -38,7 +39,7 @@ from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import RetrievalClaim, RetrievalRecord, RetrievalState
 from archiver.workflow.monitor import Limit, Monitor
-from archiver.workflow.names import check_archive_id, check_pid, is_older_layout, selection_key
+from archiver.workflow.names import bag_folder, check_archive_id, check_pid, is_older_layout, selection_key
 from archiver.workflow.older_tars import (
     FindOlderOrder,
     OlderCopyOrder,
@@ -48,6 +49,7 @@ from archiver.workflow.older_tars import (
     measure_tars,
 )
 from archiver.workflow.selected_files import FilesCopyOrder, FindOrder, FoundFiles, copy_files, find_files
+from archiver.workflow.tombstones import find_event, refuse_withdrawn
 from archiver.workflow.tools import Tools
 from archiver.workflow.transfer import CopyOrder, copy_datablock
 
@@ -126,6 +128,7 @@ class Retrieval:
         """Bring all datablocks of `pid` into the retrieval bucket, or one tar of just these `files` (or folders).
 
         Raises:
+            RetiredError: it was withdrawn.
             NotRetrievableError: the catalogue knows no datablocks of it.
             UnknownFilesError: the data set has no such files.
             DamagedError: a datablock is missing or altered. Nothing is changed by itself.
@@ -134,6 +137,7 @@ class Retrieval:
         """
         check_pid(pid)
         tools = self._tools
+        _refuse_retired(tools.ledger, pid)
         registered = tools.catalogue.datablocks(pid, with_files=False)
         if not registered:
             raise NotRetrievableError(
@@ -145,6 +149,7 @@ class Retrieval:
         found: FoundFiles | None = None
         with ExitStack() as stack:
             child = stack.enter_context(ChildProcess(tools.lts.lts_stall_timeout_s))
+            refuse_withdrawn(child.call(find_event, None, tools.share, pid))
             recorded = child.call(recorded_datablocks, None, tools.share, pid)
             if files:
                 found_list = stack.enter_context(self._scratch()) / "found.jsonl"
@@ -154,6 +159,11 @@ class Retrieval:
                 wanted = self._datablocks(child, pid, registered, recorded)
             self._monitor.expect(sum(each.packed_size for each in wanted))
             done = self._bring_all(wanted, holder, expires_at)
+        try:
+            _refuse_retired(tools.ledger, pid)  # again: it may have been withdrawn meanwhile
+        except RetiredError:
+            tools.ledger.expire_copies(bag_folder(pid))
+            raise
         tools.catalogue.update_lifecycle(
             pid, {"retrieveStatusMessage": "datasetRetrieved", "retrieveReturnMessage": None}
         )
@@ -396,6 +406,17 @@ class Retrieval:
         return sha256
 
 
+def _refuse_retired(ledger: Ledger, pid: str) -> None:
+    """Returns for a data set that is not withdrawn, as far as the ledger knows.
+
+    Raises:
+        RetiredError: it is.
+    """
+    retirement = ledger.retirement(pid)
+    if retirement is not None and retirement.state.stage is not None:
+        raise RetiredError(retirement.message)
+
+
 def _check_older(pid: str, blocks: Sequence[Datablock]) -> None:
     """Datablocks that no bag records must be tars of the older service.
 
@@ -448,6 +469,8 @@ def report_retrieval_failure(catalogue: Catalogue, _ledger: Ledger, pid: str, er
     Raises:
         CatalogueError: it could not be told.
     """
-    if not isinstance(error, UnknownDatasetError):
+    if isinstance(error, RetiredError):  # which is no fault of the system
+        catalogue.update_lifecycle(pid, {"retrieveStatusMessage": "", "retrieveReturnMessage": str(error)})
+    elif not isinstance(error, UnknownDatasetError):
         changes = {"retrieveStatusMessage": "scheduleRetrieveJobFailed", "retrieveReturnMessage": str(error)}
         catalogue.update_lifecycle(pid, changes)

@@ -37,6 +37,14 @@ def known_copies(ledger: Ledger, roots: Sequence[Path]) -> list[ShareAddress]:
     return [ShareAddress(root, UUID(identity)) for root, identity in remembered if identity is not None]
 
 
+def unnamed_copies(ledger: Ledger, roots: Sequence[Path]) -> int:
+    """How many shares copies were written to before that `roots` does not name."""
+    number = len(roots)
+    while ledger.remembered(_fact(number + 1)) is not None:
+        number += 1
+    return number - len(roots)
+
+
 def copy_address(ledger: Ledger, child: ChildProcess, first: ShareAddress, number: int, root: Path) -> ShareAddress:
     """The share of a copy; the one first seen at this place of LTS_COPIES stays the only one that is accepted.
 

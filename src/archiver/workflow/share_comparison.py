@@ -2,6 +2,7 @@
 
     ledger says archived, bag missing or another one    alarm; nothing is repaired by itself
     bag there, ledger does not know                     adopted as unproven; the next audit reads it first
+    tombstone there, ledger does not know             noted; the catalogue is told afterwards
     files of dead attempts in a bag without `bagit.txt` removed, under the claim on the data set
 
 Everything that touches the share runs in a child process that is killed when it hangs.
@@ -130,6 +131,8 @@ class ShareComparison:
                 f"{found.pid} is on the share and the ledger did not know all of it: adopted, "
                 f"{found.datablocks} datablocks; the next audit reads them"
             )
+        elif found.outcome in (AdoptionOutcome.RETIRED, AdoptionOutcome.RESTORED):
+            yield ShareFinding(f"the ledger learnt from the share that {found.pid} was {found.detail}")
         elif found.outcome is AdoptionOutcome.NOT_PUBLISHED:
             yield from self._clear(found.pid)
         elif found.outcome.needs_attention:

@@ -83,6 +83,29 @@ def test_a_sealed_file_is_set_aside_whole_and_another_takes_its_place(storage: L
     assert _read(storage) == b"good"
 
 
+def test_a_sealed_file_of_a_withdrawn_data_set_can_be_removed_for_good(storage: LongTermStorage) -> None:
+    _write(storage, b"withdrawn")
+    storage.seal(PATH)
+
+    storage.remove_withdrawn(PATH)
+    storage.remove_withdrawn(PATH)
+
+    assert storage.size(PATH) is None
+    assert storage.names(FOLDER) == []
+
+
+def test_only_a_folder_in_which_nothing_is_left_is_removed(storage: LongTermStorage) -> None:
+    _write(storage, b"there")
+
+    storage.remove_empty_folder(FOLDER)
+    assert storage.size(PATH) == 5
+
+    storage.remove_withdrawn(PATH)
+    storage.remove_empty_folder(FOLDER)
+    storage.remove_empty_folder(FOLDER)
+    assert (FOLDER.rpartition("/")[2], True) not in storage.names(FOLDER.rpartition("/")[0])
+
+
 def test_how_much_of_a_file_is_at_hand_is_told(storage: LongTermStorage) -> None:
     _write(storage, bytes(range(256)) * 5000)
 

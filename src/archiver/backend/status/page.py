@@ -4,7 +4,6 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from importlib import resources
 from urllib.parse import quote
 
@@ -14,15 +13,15 @@ from archiver.config.settings import ApiConfiguration
 from archiver.workflow.amounts import age_text, size_text
 from archiver.workflow.job_queue import Waiting
 from archiver.workflow.ledger.records import DatasetRecord, FixitySummary, Stage, StageCount
-from archiver.workflow.overview import Overview
+from archiver.workflow.overview import FULL, NEARLY_FULL, Overview, at_work
 
-NEARLY_FULL = 80
-"""Percent from which a store is shown as filling up."""
-FULL = 95
-"""Percent from which it needs attention."""
-RECONCILIATION_LATE = timedelta(minutes=10)
 _STAGE_ORDER = {stage: number for number, stage in enumerate(Stage)}
-_STAGE_NAMES = {Stage.EMPTIED: "archived", Stage.PUBLISHED: "archived, being registered"}
+_STAGE_NAMES = {
+    Stage.EMPTIED: "archived",
+    Stage.PUBLISHED: "archived, being registered",
+    Stage.RETIRED: "withdrawn",
+    Stage.REMOVING: "being removed",
+}
 
 _files = resources.files(__package__)
 _CSS = (_files / "status.css").read_text(encoding="utf-8")
@@ -131,15 +130,11 @@ class Page:
         return "needs attention" if self.concerns else "all is well"
 
 
-def _percent(part: int, whole: int) -> int:
-    return min(100, round(100 * part / whole)) if whole > 0 else 0
-
-
 def _landing(overview: Overview) -> Store:
     usage = overview.landing
     return Store(
         "Landing zone",
-        _percent(usage.committed_bytes, overview.capacity_bytes),
+        overview.landing_percent,
         f"of {size_text(overview.capacity_bytes)} taken",
         f"{size_text(usage.reserved_bytes)} reserved, {size_text(usage.landed_bytes)} there; "
         f"{usage.open_uploads} uploads open, {usage.finalized_uploads} finished and not yet archived",
@@ -150,10 +145,9 @@ def _share(overview: Overview) -> Store:
     space = overview.share
     if space is None:
         return Store("Long-term storage", None, "", "Not measured yet: each archive run does.")
-    used = space.total_bytes - space.free_bytes
     return Store(
         "Long-term storage",
-        _percent(used, space.total_bytes),
+        overview.share_percent,
         f"of {size_text(space.total_bytes)} in use",
         f"{size_text(space.free_bytes)} free, measured {age_text(space.measured_at, overview.at)} ago",
     )
@@ -173,18 +167,18 @@ def _fixity(found: FixitySummary, overview: Overview) -> FixityView:
 
 
 def _queue_row(job_type: str, states: dict[str, Waiting], overview: Overview) -> QueueRow:
-    working = sum(states[state].count for state in ("pending", "running", "cancelling"))
+    waiting, working = at_work(states)
     oldest = [found.oldest for found in states.values() if found.oldest is not None]
     return QueueRow(
         job_type,
-        sum(found.count for found in states.values()) - working,
+        waiting,
         working,
         age_text(min(oldest), overview.at) if oldest else "-",
     )
 
 
 def _stage_row(found: StageCount, overview: Overview) -> StageRow:
-    done = found.stage is Stage.EMPTIED
+    done = found.stage.is_settled
     oldest = "" if done else age_text(found.oldest, overview.at)
     return StageRow(_STAGE_NAMES.get(found.stage, found.stage), found.count, found.held, oldest)
 
@@ -202,32 +196,8 @@ def _dataset_row(record: DatasetRecord, overview: Overview, frontend: str) -> Da
     )
 
 
-def _concerns(overview: Overview, stores: Sequence[Store]) -> list[str]:
-    found = [
-        f"{store.name}: {store.percent} % in use. Make room."
-        for store in stores
-        if store.percent is not None and store.percent >= FULL
-    ]
-    if overview.fixity.damaged:
-        found.append(f"{overview.fixity.damaged} datablocks are damaged or missing. Act before the last copy goes.")
-    if overview.reconciled_at is None or overview.at - overview.reconciled_at > RECONCILIATION_LATE:
-        found.append(f"Reconciliation last ran {_ago(overview)}: what crashed is not cleared. Look at its log.")
-    failed = sum(each.count for each in overview.stages if each.stage is Stage.FAILED)
-    if failed:
-        found.append(f"{failed} data set{'s' if failed > 1 else ''} failed; see below what to do.")
-    if overview.queue_problem:
-        found.append(overview.queue_problem)
-    return found
-
-
-def _ago(overview: Overview) -> str:
-    age = age_text(overview.reconciled_at, overview.at)
-    return age if overview.reconciled_at is None else f"{age} ago"
-
-
 def describe(overview: Overview, config: ApiConfiguration, user: str) -> Page:
     """The page for `user` (empty where nobody had to log in)."""
-    stores = (_landing(overview), _share(overview))
     frontend = config.catalogue.scicat_frontend_url
     archived = overview.archived
     links = [
@@ -239,13 +209,13 @@ def describe(overview: Overview, config: ApiConfiguration, user: str) -> Page:
         at=f"{overview.at:%Y-%m-%d %H:%M:%S}",
         user=user,
         logout=f"{config.api.api_root_path.rstrip('/')}/logout",
-        concerns=_concerns(overview, stores),
-        stores=stores,
+        concerns=overview.concerns,
+        stores=(_landing(overview), _share(overview)),
         fixity=_fixity(overview.fixity, overview),
         queue=None
         if overview.waiting is None
         else [_queue_row(job_type, states, overview) for job_type, states in overview.waiting.items()],
-        reconciled=_ago(overview),
+        reconciled=overview.reconciled,
         stages=[
             _stage_row(each, overview) for each in sorted(overview.stages, key=lambda each: _STAGE_ORDER[each.stage])
         ],

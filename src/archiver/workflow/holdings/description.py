@@ -104,7 +104,7 @@ def describe(progress: Progress, address: ShareAddress, pid: str) -> Description
     holding = look_at(progress, share, pid).holding
     if holding is None:
         raise NotOnShareError(f"{pid} is not on the share at {address.root}. 'archiver lts list' shows what is.")
-    if holding.state is not HoldingState.PUBLISHED:
+    if not holding.state.has_bag:
         folder = OLDER_PAYLOAD_FOLDER if holding.state is HoldingState.OLDER else PAYLOAD_FOLDER
         tars = tars_in(progress, share, f"{folder_of(pid)}/{folder}")
         return Description(holding, {}, tuple(HeldDatablock(path, size) for path, size in tars))

@@ -23,6 +23,7 @@ from archiver.workflow.holdings.target_folder import CannotExtractError, TargetF
 from archiver.workflow.isolation import Progress
 from archiver.workflow.names import check_file_path
 from archiver.workflow.storage.lts import LongTermStorage, Reader, ShareAddress
+from archiver.workflow.tombstones import newest_event, refuse_withdrawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ def extract(progress: Progress, order: ExtractOrder) -> Extraction:
 
     Raises:
         NotOnShareError: there is no published bag of this pid.
+        RetiredError: the data set was withdrawn.
         DamagedError: it has no readable manifest.
         TargetUnusableError: the folder cannot be written to, or lies on the share.
     """
@@ -90,6 +92,8 @@ def extract(progress: Progress, order: ExtractOrder) -> Extraction:
     if order.target.resolve().is_relative_to(order.share.root.resolve()):
         raise TargetUnusableError(f"{order.target} lies on the share. Extract to a folder somewhere else.")
     folder = look_at(progress, share, order.pid)
+    if folder.holding is not None and folder.holding.state.is_withdrawn:
+        refuse_withdrawn(newest_event(share, order.pid))
     if folder.holding is None or folder.holding.state is not HoldingState.PUBLISHED:
         what = "not on the share" if folder.holding is None else f"on the share as {folder.holding.state} only"
         raise NotOnShareError(

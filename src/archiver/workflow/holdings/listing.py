@@ -1,13 +1,13 @@
 """Which data sets lie on the share: found by walking its folders, without any database.
 
-A folder with `bagit.txt` is a published bag, one with the folder of our tag files but without it an unfinished
-one, and a folder with `datablocks/` holds a data set of the older service. Names come in batches, so that any
-number of data sets is listed in little memory.
+A folder whose tombstone says so is a withdrawn data set. Else one with `bagit.txt` is a published bag, one with the
+folder of our tag files but without it an unfinished one, and a folder with `datablocks/` holds a data set of the older
+service. Names come in batches, so that any number of data sets is listed in little memory.
 """
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from archiver.workflow.datablocks.bag import BAG_INFO, BAGIT, read_bag_info
@@ -18,15 +18,17 @@ from archiver.workflow.names import (
     DATASETS_FOLDER,
     PAYLOAD_FOLDER,
     RAW_FILES,
+    RETIREMENT_FOLDER,
     TAG_FOLDER,
     TEMPORARY_MARK,
     check_file_path,
 )
 from archiver.workflow.storage.lts import LongTermStorage, ShareAddress
+from archiver.workflow.tombstones import Event, newest_event
 
 OLDER_PAYLOAD_FOLDER = "datablocks"
 """Where the older service put its tars, in the data set's folder."""
-_INSIDE_A_DATASET = {"data", OLDER_PAYLOAD_FOLDER, TAG_FOLDER, RAW_FILES}
+_INSIDE_A_DATASET = {"data", OLDER_PAYLOAD_FOLDER, TAG_FOLDER, RETIREMENT_FOLDER, RAW_FILES}
 _BATCH = 200
 _OXUM = re.compile(r"(\d{1,18})\.(\d{1,9})")
 
@@ -39,7 +41,21 @@ class HoldingState(StrEnum):
     """Work on it goes on, or was broken off; not archived."""
     OLDER = "older"
     """Of the older service: tars without a bag, so without anything to check them against."""
+    RETIRED = "retired"
+    """Withdrawn: the bag is whole, is not given out, and can be restored."""
+    REMOVED = "removed"
+    """Withdrawn for good: its bag is gone, or about to be."""
     UNREADABLE = "unreadable"
+
+    @property
+    def has_bag(self) -> bool:
+        """Whether there must be a whole bag."""
+        return self in (HoldingState.PUBLISHED, HoldingState.RETIRED)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether it is not to be given out."""
+        return self in (HoldingState.RETIRED, HoldingState.REMOVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +88,15 @@ class Folder:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def _withdrawn(share: LongTermStorage, event: Event) -> Holding:
+    until = f"; can be restored, until {event.restorable_until:%Y-%m-%d} at least"
+    note = f"{event.kind} on {event.at:%Y-%m-%d} by {event.by}: {event.reason}{'' if event.kind.is_final else until}"
+    if event.kind.is_final:
+        return Holding(event.pid, HoldingState.REMOVED, event.files, note=note)
+    found = _published(share, event.pid, also_older=False)
+    return replace(found, state=HoldingState.RETIRED, note="; ".join(filter(None, (note, found.note))))
 
 
 def _published(share: LongTermStorage, pid: str, *, also_older: bool) -> Holding:
@@ -114,7 +139,10 @@ def look_at(progress: Progress, share: LongTermStorage, pid: str) -> Folder:
         folders = {name for name, is_folder in names if is_folder}
         files = {name for name, is_folder in names if not is_folder}
         holding = None
-        if BAGIT in files:
+        event = newest_event(share, pid) if RETIREMENT_FOLDER in folders else None
+        if event is not None and event.kind.is_withdrawn:
+            holding = _withdrawn(share, event)
+        elif BAGIT in files:
             holding = _published(share, pid, also_older=OLDER_PAYLOAD_FOLDER in folders)
         elif folders & {TAG_FOLDER, "data"}:
             tars = tars_in(progress, share, f"{path}/{PAYLOAD_FOLDER}")

@@ -1,7 +1,8 @@
 """Make the ledger know again what lies on the share. The share is only read; the truth is there.
 
 For a ledger that was lost, or restored from an older state: every published bag is adopted with its stage and
-datablocks. Reservations of uploads are not on the share; reconciliation finds them in the landing zone.
+datablocks, and tombstones tell what was withdrawn. Reservations of uploads are not on the share; reconciliation finds
+them in the landing zone.
 """
 
 import os
@@ -35,9 +36,17 @@ from archiver.workflow.ledger.datasets import ARCHIVED
 from archiver.workflow.ledger.errors import LedgerNotMigratedError
 from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.ledger import Ledger
-from archiver.workflow.ledger.records import Claim, DatablockRecord, DatasetRecord, FixityOutcome, Stage
+from archiver.workflow.ledger.records import (
+    Claim,
+    DatablockRecord,
+    DatasetRecord,
+    FixityOutcome,
+    RetirementState,
+    Stage,
+)
 from archiver.workflow.names import SMOKE_PREFIX, check_pid
 from archiver.workflow.storage.lts import ShareAddress
+from archiver.workflow.tombstones import Event, EventKind, find_event
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +63,10 @@ class AdoptionOutcome(StrEnum):
     """The ledger knows it now (or would, in a dry run)."""
     KNOWN = "known"
     """The ledger knew all of it."""
+    RETIRED = "retired"
+    """The ledger knows now that it was withdrawn."""
+    RESTORED = "restored"
+    """The ledger knows now that its withdrawal was taken back."""
     BUSY = "busy"
     """A run is working on it; left to that run."""
     DAMAGED = "damaged"
@@ -117,6 +130,29 @@ def recorded_totals(progress: Progress, address: ShareAddress, pid: str) -> list
     if not found:
         raise DamagedError(f"The manifest of {pid} lists no datablock.")
     return found
+
+
+def note_event_in_ledger(ledger: Ledger, claim: Claim, event: Event) -> None:
+    """Make the ledger know what the share says of a withdrawal. The catalogue is still to be told.
+
+    Raises:
+        ClaimLostError: nothing was noted.
+    """
+    ledger.note_retirement(
+        claim,
+        RetirementState(event.kind),
+        at=event.at,
+        by=event.by,
+        reason=event.reason,
+        restorable_until=event.restorable_until,
+        message=event.message,
+        files=event.files,
+        payload_bytes=event.payload_bytes,
+    )
+
+
+_WITHDRAWN = (Stage.RETIRED, Stage.REMOVING, Stage.REMOVED)
+"""In the order in which they come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,19 +222,19 @@ class LedgerRebuilding:
         holdings = Holdings(self._child, self._address)
         published = set()
         for holding in holdings.walk():
-            if holding.state is HoldingState.PUBLISHED:
+            if holding.state.is_withdrawn or holding.state is HoldingState.PUBLISHED:
                 published.add(holding.pid)
-                yield self._adopt(holding, progress)
+                adoption = self._adopt(holding, progress) if holding.state.has_bag else None
+                yield self._follow_events(holding, adoption)
             else:
                 yield Adoption(holding.pid, _NOT_ADOPTED[holding.state], holding.datablocks or 0, holding.note)
         for record in self._ledger.datasets():
             if not _is_archived(record) or record.pid in published or record.pid.startswith(f"{SMOKE_PREFIX}/"):
                 continue
             found = holdings.find(record.pid)  # it may have been published since the walk came by
-            if found is None or found.state is not HoldingState.PUBLISHED:
-                detail = (
-                    f"The ledger has it as {record.stage}, and there is no published bag. Look for it in the backup."
-                )
+            if found is None or not (found.state.is_withdrawn or found.state is HoldingState.PUBLISHED):
+                what = "tombstone" if record.stage in _WITHDRAWN else "published bag"
+                detail = f"The ledger has it as {record.stage}, and there is no {what}. Look for it in the backup."
                 yield Adoption(record.pid, AdoptionOutcome.MISSING, len(self._ledger.datablocks(record.pid)), detail)
 
     def _adopt(self, holding: Holding, progress: Progress | None) -> Adoption:
@@ -219,6 +255,45 @@ class LedgerRebuilding:
         if self._verify and not self._dry_run:
             self._note_fixity(pid, totals, damages)
         return Adoption(pid, outcome, len(totals), detail)
+
+    def _follow_events(self, holding: Holding, adoption: Adoption | None) -> Adoption:
+        """Make the ledger know of a withdrawal, or that it was taken back; what else came of the data set stays."""
+        pid = holding.pid
+        record = self._ledger.dataset(pid)
+        known = record.stage if record is not None and record.stage in _WITHDRAWN else None
+        if known is None and not holding.state.is_withdrawn:
+            return adoption or Adoption(pid, AdoptionOutcome.KNOWN)
+        adoption = adoption or Adoption(pid, AdoptionOutcome.KNOWN)
+        try:
+            event = self._child.call(find_event, None, self._address, check_pid(pid))
+        except (DamagedError, UnsafeNameError) as error:
+            return replace(adoption, outcome=AdoptionOutcome.DAMAGED, detail=str(error))
+        if event is not None and event.kind.is_final:
+            adoption = Adoption(pid, AdoptionOutcome.KNOWN)  # whatever is missing of its bag
+        stage = RetirementState(event.kind).stage if event is not None else None
+        if event is None or (known and stage and _WITHDRAWN.index(known) > _WITHDRAWN.index(stage)):
+            there = "no tombstone" if event is None else f"a tombstone that says {event.kind}"
+            detail = f"The ledger has it as {known}, and there is {there} on the share. Neither was changed."
+            return replace(adoption, outcome=AdoptionOutcome.DISAGREES, detail=detail)
+        if stage is known:
+            return adoption
+        detail = f"{event.kind} on {event.at:%Y-%m-%d} by {event.by}"
+        if not self._dry_run:
+            try:
+                claim = self._ledger.claim_dataset(pid, self._holder, self._claim_timeout)
+            except DatasetBusyError as error:
+                return replace(adoption, outcome=AdoptionOutcome.BUSY, detail=str(error))
+            try:
+                note_event_in_ledger(self._ledger, claim, event)
+            except ClaimLostError as error:
+                return replace(adoption, outcome=AdoptionOutcome.BUSY, detail=str(error))
+            finally:
+                self._ledger.release_claim(claim)
+            log.info("retirement_noted", pid=pid, kind=event.kind)
+        if adoption.outcome.needs_attention or adoption.outcome is AdoptionOutcome.BUSY:
+            return adoption
+        outcome = AdoptionOutcome.RESTORED if event.kind is EventKind.RESTORED else AdoptionOutcome.RETIRED
+        return replace(adoption, outcome=outcome, detail=detail)
 
     def _note(self, pid: str, totals: Sequence[DatablockTotals]) -> tuple[AdoptionOutcome, str]:
         change = self._change(pid, totals)

@@ -14,7 +14,7 @@ from archiver.workflow.holdings.damage import Damage, DamageKind
 from archiver.workflow.holdings.member_check import MemberCheck
 from archiver.workflow.holdings.reading import chunks, folder_of, is_sha256, opened, read_tag_file
 from archiver.workflow.isolation import Progress
-from archiver.workflow.names import check_file_path
+from archiver.workflow.names import RETIREMENT_FOLDER, check_file_path
 from archiver.workflow.storage.lts import LongTermStorage, ShareAddress
 
 _MUST_BE_PRESENT = (BAGIT, BAG_INFO)
@@ -95,6 +95,8 @@ class _BagCheck:
         for name, is_folder in names:
             self._progress(0)
             path = f"{folder}/{name}" if folder else name
+            if path == RETIREMENT_FOLDER:  # which tells of the bag, and is no part of it
+                continue
             if is_folder:
                 yield from self._present(path)
             else:

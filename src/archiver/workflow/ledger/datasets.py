@@ -27,10 +27,13 @@ from archiver.workflow.ledger.database import Database, clock, fields
 from archiver.workflow.ledger.records import Claim, DatablockRecord, DatasetRecord, Stage
 
 ARCHIVED = (Stage.PUBLISHED, Stage.REGISTERED, Stage.EMPTIED)
-"""Stages in which there is a bag on the share."""
+"""Stages in which there is a bag on the share that is given out."""
+GONE = (Stage.REMOVING, Stage.REMOVED)
+"""Stages in which there is no bag any more."""
 
 
-def _held_by(claim: Claim) -> ColumnElement[bool]:
+def held_by(claim: Claim) -> ColumnElement[bool]:
+    """The row of the claimed data set, while the claim holds."""
     return (
         (tables.datasets.c.pid == claim.pid)
         & (tables.datasets.c.fence == claim.fence)
@@ -38,7 +41,8 @@ def _held_by(claim: Claim) -> ColumnElement[bool]:
     )
 
 
-def _lost(claim: Claim) -> ClaimLostError:
+def claim_lost(claim: Claim) -> ClaimLostError:
+    """What is raised where it no longer holds."""
     return ClaimLostError(
         f"The claim {claim.fence} of {claim.holder} on {claim.pid} is gone: another run has it, or it was "
         "released. This run must stop; the other one goes on."
@@ -119,9 +123,9 @@ class Datasets(Database):
             ClaimLostError: it no longer holds the data set.
         """
         with self._transaction() as connection:
-            alive = update(tables.datasets).where(_held_by(claim)).values(heartbeat_at=clock)
+            alive = update(tables.datasets).where(held_by(claim)).values(heartbeat_at=clock)
             if connection.execute(alive).rowcount == 0:
-                raise _lost(claim)
+                raise claim_lost(claim)
 
     def check_claim(self, claim: Claim) -> None:
         """Returns when the claim holds.
@@ -130,15 +134,15 @@ class Datasets(Database):
             ClaimLostError: it does not.
         """
         with self._transaction() as connection:
-            found = connection.execute(select(tables.datasets.c.pid).where(_held_by(claim))).one_or_none()
+            found = connection.execute(select(tables.datasets.c.pid).where(held_by(claim))).one_or_none()
         if found is None:
-            raise _lost(claim)
+            raise claim_lost(claim)
 
     def release_claim(self, claim: Claim) -> None:
         """Ends the claim; nothing happens when it is lost already."""
         with self._transaction() as connection:
             connection.execute(
-                update(tables.datasets).where(_held_by(claim)).values(holder=None, heartbeat_at=None, updated_at=clock)
+                update(tables.datasets).where(held_by(claim)).values(holder=None, heartbeat_at=None, updated_at=clock)
             )
 
     def record_stage(
@@ -159,11 +163,11 @@ class Datasets(Database):
         """
         progress = _progress(stage, files, payload_bytes, message)
         with self._transaction() as connection:
-            before = select(clock - tables.datasets.c.updated_at).where(_held_by(claim)).with_for_update()
+            before = select(clock - tables.datasets.c.updated_at).where(held_by(claim)).with_for_update()
             took = connection.execute(before).scalar_one_or_none()
             if took is None:
-                raise _lost(claim)
-            noted = update(tables.datasets).where(_held_by(claim)).values(**progress, heartbeat_at=clock)
+                raise claim_lost(claim)
+            noted = update(tables.datasets).where(held_by(claim)).values(**progress, heartbeat_at=clock)
             connection.execute(noted)
             add_to_counter(connection, STAGE_SECONDS, stage, took.total_seconds())
 
@@ -193,9 +197,9 @@ class Datasets(Database):
         """
         progress = _progress(stage, files, payload_bytes, "")
         with self._transaction() as connection:
-            noted = update(tables.datasets).where(_held_by(claim)).values(**progress, heartbeat_at=clock)
+            noted = update(tables.datasets).where(held_by(claim)).values(**progress, heartbeat_at=clock)
             if connection.execute(noted).rowcount == 0:
-                raise _lost(claim)
+                raise claim_lost(claim)
             found = [datablock.archive_id for datablock in datablocks]
             connection.execute(
                 delete(tables.datablocks).where(
@@ -236,6 +240,7 @@ class Datasets(Database):
             # Locked first: no run that still holds it can note another datablock meanwhile.
             connection.execute(select(tables.datasets.c.pid).where(tables.datasets.c.pid == pid).with_for_update())
             connection.execute(delete(tables.datablocks).where(tables.datablocks.c.pid == pid))
+            connection.execute(delete(tables.retirements).where(tables.retirements.c.pid == pid))
             return connection.execute(delete(tables.datasets).where(tables.datasets.c.pid == pid)).rowcount == 1
 
 
@@ -244,7 +249,7 @@ def _write_datablock(connection: Connection, claim: Claim, datablock: DatablockR
         raise ValueError(f"{datablock.archive_id} is of {datablock.pid}, the claim is for {claim.pid}.")
     values = asdict(datablock)
     # The lock makes a claim that is being taken over at this moment wait for us, or us for it.
-    still_held = select(tables.datasets.c.pid).where(_held_by(claim)).with_for_update(read=True).cte("still_held")
+    still_held = select(tables.datasets.c.pid).where(held_by(claim)).with_for_update(read=True).cte("still_held")
     row = [literal(value, tables.datablocks.c[name].type) for name, value in values.items()]
     statement = (
         insert(tables.datablocks)
@@ -253,4 +258,4 @@ def _write_datablock(connection: Connection, claim: Claim, datablock: DatablockR
         .returning(tables.datablocks.c.archive_id)
     )
     if connection.execute(statement).one_or_none() is None:
-        raise _lost(claim)
+        raise claim_lost(claim)

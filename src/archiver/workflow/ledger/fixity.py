@@ -8,13 +8,16 @@ from sqlalchemy import Row, Subquery, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.workflow.ledger.database import Database, clock, fields
-from archiver.workflow.ledger.datasets import datablock_record
+from archiver.workflow.ledger.datasets import GONE, datablock_record
 from archiver.workflow.ledger.records import DatablockRecord, FixityOutcome, FixityRecord, FixitySummary
 from archiver.workflow.ledger.tables import datablocks, datasets, fixity_checks
 
 _DAMAGE = tuple(outcome for outcome in FixityOutcome if outcome.is_damage)
 _READ = (FixityOutcome.OK, FixityOutcome.DAMAGED)
 """Outcomes for which all bytes were read."""
+
+_is_to_be_read = datasets.c.archived_at.is_not(None) & datasets.c.stage.not_in(GONE)
+"""Also of data sets that are withdrawn and can be restored: what is kept must stay good."""
 
 
 def _record(row: Row[Any]) -> FixityRecord:
@@ -74,7 +77,7 @@ class Fixity(Database):
         due = (
             select(datablocks)
             .join(datasets, datasets.c.pid == datablocks.c.pid)
-            .where(datasets.c.archived_at.is_not(None), ~datablocks.c.pid.startswith(f"{not_below}/", autoescape=True))
+            .where(_is_to_be_read, ~datablocks.c.pid.startswith(f"{not_below}/", autoescape=True))
             .order_by(datablocks.c.checked_at.asc().nulls_first(), datablocks.c.archive_id)
             .limit(limit)
         )
@@ -107,7 +110,8 @@ class Fixity(Database):
         damaged = (
             select(datablocks.c.pid, newest)
             .join(newest, newest.c.archive_id == datablocks.c.archive_id)
-            .where(newest.c.outcome.in_(_DAMAGE))
+            .join(datasets, datasets.c.pid == datablocks.c.pid)
+            .where(newest.c.outcome.in_(_DAMAGE), datasets.c.stage.not_in(GONE))
             .order_by(datablocks.c.pid, datablocks.c.archive_id, newest.c.copy)
         )
         found = []
@@ -154,7 +158,7 @@ class Fixity(Database):
             .join(datasets, datasets.c.pid == datablocks.c.pid)
             .outerjoin(found, found.c.archive_id == datablocks.c.archive_id)
             .outerjoin(read, read.c.archive_id == datablocks.c.archive_id)
-            .where(datasets.c.archived_at.is_not(None), ~datablocks.c.pid.startswith(f"{not_below}/", autoescape=True))
+            .where(_is_to_be_read, ~datablocks.c.pid.startswith(f"{not_below}/", autoescape=True))
         )
         with self._transaction() as connection:
             count, packed, overdue, damaged, on_tape, oldest = connection.execute(summary).one()

@@ -14,6 +14,7 @@ from archiver.workflow.ledger.facts import Facts
 from archiver.workflow.ledger.fixity import Fixity
 from archiver.workflow.ledger.holds import Holds
 from archiver.workflow.ledger.migration import migrate, revisions
+from archiver.workflow.ledger.retirements import Retirements
 from archiver.workflow.ledger.retrievals import Retrievals
 from archiver.workflow.ledger.runs import Runs, Services
 from archiver.workflow.ledger.sessions import Sessions
@@ -21,7 +22,9 @@ from archiver.workflow.ledger.totals import Totals
 from archiver.workflow.ledger.uploads import Uploads
 
 
-class Ledger(Sessions, Uploads, Holds, Datasets, Retrievals, Fixity, Disagreements, Runs, Services, Facts, Totals):
+class Ledger(
+    Sessions, Uploads, Holds, Datasets, Retirements, Retrievals, Fixity, Disagreements, Runs, Services, Facts, Totals
+):
     """Everything the service remembers between runs. Synchronous, thread-safe; close it, or use it in `with`.
 
     Every method is one transaction, and besides what it says raises LedgerError when the database does not

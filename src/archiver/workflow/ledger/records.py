@@ -27,6 +27,40 @@ class Stage(StrEnum):
     REGISTERED = "registered"
     EMPTIED = "emptied"
     FAILED = "failed"
+    RETIRED = "retired"
+    """Withdrawn after it was archived; the bag is kept and can be restored."""
+    REMOVING = "removing"
+    """Its bag is being removed."""
+    REMOVED = "removed"
+    """Its bag is gone; a tombstone is on the share."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to be done."""
+        return self in (Stage.EMPTIED, Stage.RETIRED, Stage.REMOVED)
+
+
+class RetirementState(StrEnum):
+    """requested -> retired -> restored | removing -> removed."""
+
+    REQUESTED = "requested"
+    """Waits to be confirmed; nothing was changed yet."""
+    RETIRED = "retired"
+    RESTORED = "restored"
+    REMOVING = "removing"
+    REMOVED = "removed"
+
+    @property
+    def stage(self) -> Stage | None:
+        """The stage of a data set that is withdrawn so far; None where it is not."""
+        return _STAGES.get(self)
+
+
+_STAGES = {
+    RetirementState.RETIRED: Stage.RETIRED,
+    RetirementState.REMOVING: Stage.REMOVING,
+    RetirementState.REMOVED: Stage.REMOVED,
+}
 
 
 class RetrievalState(StrEnum):
@@ -124,6 +158,26 @@ class DatasetRecord:
     updated_at: datetime
     archived_at: datetime | None
     """When it was first recorded as published; a later failure does not take it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetirementRecord:
+    """How far a data set is withdrawn. The truth is on the share; only requests are here alone."""
+
+    pid: str
+    state: RetirementState
+    at: datetime
+    by: str
+    reason: str
+    restorable_until: datetime | None
+    """Until then nothing may be removed; None before it is retired."""
+    message: str
+    """What users and operators are told."""
+    word: str
+    """What has to be given back for the next step; empty where none was asked for."""
+    word_until: datetime | None
+    told: bool
+    """Whether the catalogue shows it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -28,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-from archiver.workflow.ledger.records import FixityOutcome, RetrievalState, Stage, UploadState
+from archiver.workflow.ledger.records import FixityOutcome, RetirementState, RetrievalState, Stage, UploadState
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -145,6 +146,24 @@ datasets = Table(
     _moment("archived_at"),
     _one_of("stage", Stage),
     Index(None, "stage"),
+)
+
+# Made by a request, before anything happens to the data set.
+retirements = Table(
+    "retirements",
+    metadata,
+    Column("pid", Text, ForeignKey("datasets.pid"), primary_key=True),
+    Column("state", Text, nullable=False),
+    _moment("at", nullable=False),
+    Column("by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _moment("restorable_until"),
+    Column("message", Text, nullable=False, server_default=text("''")),
+    Column("word", Text, nullable=False, server_default=text("''")),
+    _moment("word_until"),
+    Column("stage_before", Text),
+    Column("told", Boolean, nullable=False, server_default=text("false")),
+    _one_of("state", RetirementState),
 )
 
 datablocks = Table(

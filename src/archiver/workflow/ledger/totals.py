@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from archiver.workflow.ledger.counters import ERRORS, add_to_counter
 from archiver.workflow.ledger.database import Database, clock, fields
-from archiver.workflow.ledger.datasets import dataset_record
+from archiver.workflow.ledger.datasets import GONE, dataset_record
 from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.records import (
     ArchiveTotals,
@@ -64,7 +64,7 @@ class Totals(Database):
 
     def archive_totals(self) -> ArchiveTotals:
         """What is archived."""
-        archived = datasets.c.archived_at.is_not(None)
+        archived = datasets.c.archived_at.is_not(None) & datasets.c.stage.not_in(GONE)
         held = select(
             func.count(),
             func.coalesce(func.sum(datasets.c.files), 0),
@@ -113,7 +113,7 @@ class Totals(Database):
         """Up to `limit` data sets that failed or are on their way, the newest change first."""
         newest = (
             select(datasets)
-            .where(datasets.c.stage != Stage.EMPTIED)
+            .where(datasets.c.stage.not_in([stage for stage in Stage if stage.is_settled]))
             .order_by(datasets.c.updated_at.desc())
             .limit(limit)
         )

@@ -5,7 +5,7 @@ The contract (tests/workflow/storage/test_lts.py runs it against every implement
 * Paths are relative to the root, parts separated by `/`.
 * A file appears under its final name complete or not at all: it is written under a temporary name unique to
   the attempt, made durable, renamed, and its folder made durable. No folder is ever moved.
-* `seal`ed files are never overwritten or removed by any call here; `set_aside` alone moves one.
+* `seal`ed files are never overwritten; `set_aside` alone moves one, and `remove_withdrawn` alone removes one.
 * A call that cannot do what it says raises: `NoSpaceError`, `TransientError` for what may pass (a stale file
   handle), `PermanentError` for what will not (read-only, input/output error).
 * Any call may hang for as long as the share does: callers run them where they can be killed
@@ -114,8 +114,17 @@ class LongTermStorage(Protocol):
     def set_aside(self, path: str, attempt: str) -> str:
         """Move a file, sealed or not, out of the way, for another to take its place; where it is now.
 
-        Only for healing a bag, on an operator's command: no other call takes a sealed file away.
+        Only for healing a bag, on an operator's command.
         """
+
+    def remove_withdrawn(self, path: str) -> None:
+        """Remove a file for good, sealed or not; nothing happens where there is none.
+
+        Only for a data set that was withdrawn, when its time is over, on an operator's command (`tombstones`).
+        """
+
+    def remove_empty_folder(self, path: str) -> None:
+        """Remove a folder in which nothing is left; nothing happens where there is none, or where it holds anything."""
 
 
 class WriterContext(Protocol):
@@ -390,6 +399,22 @@ class PosixShare:
             _sync_folder(target.parent)
             _sync_folder(source.parent)
             return aside
+
+    def remove_withdrawn(self, path: str) -> None:
+        """See `LongTermStorage.remove_withdrawn`."""
+        target = self._path(path)
+        with _explained(f"Removing {path}"):
+            if target.exists():
+                target.unlink(missing_ok=True)
+                _sync_folder(target.parent)
+
+    def remove_empty_folder(self, path: str) -> None:
+        """See `LongTermStorage.remove_empty_folder`."""
+        target = self._path(path)
+        with _explained(f"Removing the folder {path}"):
+            if target.is_dir() and not any(target.iterdir()):
+                target.rmdir()
+                _sync_folder(target.parent)
 
 
 def initialise_share(root: Path) -> uuid.UUID:

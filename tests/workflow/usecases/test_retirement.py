@@ -1,0 +1,634 @@
+"""Data sets withdrawn, restored and removed, with a real share, ledger, object store and the simulator of SciCat."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import bagit  # type: ignore[import-untyped]
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import create_engine, text
+
+from archiver.config.settings import FixitySettings, LedgerSettings, LtsSettings, ReconciliationSettings
+from archiver.local.postgres import PostgresServer
+from archiver.local.scicat.defaults import ARCHIVER
+from archiver.workflow.archiving import report_archiving_failure
+from archiver.workflow.catalogue.client import Catalogue
+from archiver.workflow.catalogue_repair import CatalogueOutcome, CatalogueRepair
+from archiver.workflow.errors import DatasetBusyError, RetiredError
+from archiver.workflow.fixity import FixityAudit
+from archiver.workflow.healing import Healing, HealOutcome
+from archiver.workflow.holdings.extraction import ExtractOrder, extract
+from archiver.workflow.holdings.listing import Holdings, HoldingState
+from archiver.workflow.holdings.rebuilding import AdoptionOutcome, LedgerRebuilding
+from archiver.workflow.holdings.verification import verify_bag
+from archiver.workflow.isolation import ChildProcess
+from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.ledger.records import RetirementState, Stage
+from archiver.workflow.monitor import Monitor
+from archiver.workflow.names import archive_id
+from archiver.workflow.retirement import RetirementStateError, Retiring, tell_retirement
+from archiver.workflow.retrieval import report_retrieval_failure
+from archiver.workflow.share_comparison import ShareComparison
+from archiver.workflow.storage.lts import ShareAddress
+from support.bags import FILES as OTHER_FILES
+from support.bags import ignore, make_bag, new_share
+from support.facility import Facility
+
+TIMEOUT = timedelta(minutes=5)
+DEAD_ADDRESS = "http://127.0.0.1:9"
+"""Where nothing listens."""
+FILES = {"a.txt": b"alpha", "sub/b.bin": b"\x00\x01" * 500}
+
+
+@pytest.fixture
+def archived(facility: Facility) -> str:
+    """A data set of two datablocks, archived and registered; its pid."""
+    pid = facility.ingest(FILES)
+    facility.with_settings(archiver_datablock_files=1).archive(pid)
+    return pid
+
+
+@pytest.fixture
+def child() -> Iterator[ChildProcess]:
+    with ChildProcess(60) as process:
+        yield process
+
+
+@dataclass(frozen=True)
+class Office:
+    """The use case with any time for restoring, and any copies."""
+
+    facility: Facility
+    child: ChildProcess
+
+    def __call__(self, *copies: ShareAddress, days: float = 30) -> Retiring:
+        tools, kept = self.facility.tools, timedelta(days=days)
+        return Retiring(
+            tools.catalogue, tools.ledger, tools.share, copies, self.child, "ETHZ", kept, TIMEOUT, "ada@desk"
+        )
+
+    def retire(self, pid: str, *copies: ShareAddress, days: float = 30) -> None:
+        at_work = self(*copies, days=days)
+        _, word = at_work.request(pid, "wrong sample", dry_run=False)
+        assert at_work.confirm(pid, word, dry_run=False).left == ()
+
+    def remove(self, pid: str) -> None:
+        _, word = self().request_removal(pid, dry_run=False)
+        assert self().remove(pid, word, dry_run=False).left == ()
+
+
+@pytest.fixture
+def office(facility: Facility, child: ChildProcess) -> Office:
+    return Office(facility, child)
+
+
+def stage(facility: Facility, pid: str) -> Stage:
+    record = facility.tools.ledger.dataset(pid)
+    assert record is not None
+    assert record.holder is None
+    return record.stage
+
+
+def events(facility: Facility, pid: str) -> list[str]:
+    folder = facility.bag(pid) / "archiver-retirement"
+    return sorted(each.name for each in folder.iterdir())
+
+
+def bag_files(facility: Facility, pid: str) -> dict[str, str]:
+    """SHA-256 of the files of the bag itself."""
+    return {
+        path: sha256 for path, sha256 in facility.share_contents().items() if pid in path and "retirement" not in path
+    }
+
+
+def rebuild(ledger: Ledger, office: Office) -> dict[str, AdoptionOutcome]:
+    share = office.facility.tools.share
+    work = LedgerRebuilding(ledger, office.child, share, TIMEOUT, verify=False, dry_run=False)
+    work.prepare()
+    return {each.pid: each.outcome for each in work.rebuild()}
+
+
+# ---------------------------------------------------------------------------------------- withdrawn
+
+
+def test_a_withdrawn_data_set_is_told_everywhere_and_nothing_of_its_bag_changes(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    before = bag_files(facility, archived)
+
+    office.retire(archived)
+
+    assert bag_files(facility, archived) == before
+    bagit.Bag(str(facility.bag(archived))).validate()
+    assert events(facility, archived) == ["0001-retired.json"]
+    tombstone = facility.bag(archived) / "archiver-retirement/0001-retired.json"
+    told = json.loads(tombstone.read_text())
+    assert (told["by"], told["reason"], told["files"]) == ("ada@desk", "wrong sample", 2)
+    assert [each["archive_id"] for each in told["datablocks"]] == [archive_id(archived, 0), archive_id(archived, 1)]
+    assert tombstone.stat().st_mode & 0o222 == 0
+    assert stage(facility, archived) is Stage.RETIRED
+    lifecycle = facility.lifecycle(archived)
+    assert (lifecycle["archivable"], lifecycle["retrievable"]) == (False, False)
+    assert lifecycle["archiveStatusMessage"] == "markedForDeletion"
+    assert f"archiver retire restore {archived}" in lifecycle["archiveReturnMessage"]
+    assert len(facility.registered(archived)) == 2
+
+
+def test_retrieval_of_a_withdrawn_data_set_is_refused_with_what_to_do(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    office.retire(archived)
+
+    with pytest.raises(RetiredError, match="ask the operators to restore it") as refused:
+        facility.retrieve(archived)
+
+    report_retrieval_failure(facility.tools.catalogue, facility.tools.ledger, archived, refused.value)
+    lifecycle = facility.lifecycle(archived)
+    assert lifecycle["retrieveReturnMessage"] == str(refused.value)
+    assert "Failed" not in lifecycle["retrieveStatusMessage"]
+
+
+def test_the_tombstone_alone_is_enough_for_a_refusal(facility: Facility, office: Office, archived: str) -> None:
+    """As after a crash just behind it, or with a ledger that was restored from before."""
+    office.retire(archived)
+    engine = create_engine(facility.ledger_settings.ledger_url.get_secret_value())
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM retirements"))
+        connection.execute(text("UPDATE datasets SET stage = 'emptied'"))
+    engine.dispose()
+
+    with pytest.raises(RetiredError, match="withdrawn"):
+        facility.retrieve(archived)
+    with pytest.raises(RetiredError, match="withdrawn"):
+        facility.archive(archived)
+
+
+def test_copies_that_users_have_links_to_expire(facility: Facility, office: Office, archived: str) -> None:
+    facility.retrieve(archived)
+    ledger = facility.tools.ledger
+    assert ledger.expired_retrievals(ledger.now()) == []
+
+    office.retire(archived)
+
+    expired = {each.archive_id for each in ledger.expired_retrievals(ledger.now())}
+    assert expired == {archive_id(archived, 0), archive_id(archived, 1)}
+
+
+def test_a_retrieval_that_was_under_way_leaves_no_link_behind(
+    facility: Facility, office: Office, archived: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Ledger.record_retrieved
+
+    def withdrawn_meanwhile(ledger: Ledger, *arguments: object, **named: object) -> None:
+        monkeypatch.setattr(Ledger, "record_retrieved", record)
+        office.retire(archived)
+        record(ledger, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Ledger, "record_retrieved", withdrawn_meanwhile)
+
+    with pytest.raises(RetiredError):
+        facility.retrieve(archived)
+
+    ledger = facility.tools.ledger
+    assert len(ledger.expired_retrievals(ledger.now())) == 2
+
+
+def test_an_archive_job_of_a_withdrawn_data_set_changes_nothing(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    office.retire(archived)
+    facility.upload(archived, FILES)
+    share = facility.share_contents()
+
+    with pytest.raises(RetiredError) as refused:
+        facility.archive(archived)
+    report_archiving_failure(facility.tools.catalogue, facility.tools.ledger, archived, refused.value)
+
+    assert facility.share_contents() == share
+    assert facility.landed(archived) == set(FILES)
+    assert stage(facility, archived) is Stage.RETIRED
+    lifecycle = facility.lifecycle(archived)
+    assert (lifecycle["archivable"], lifecycle["retrievable"]) == (False, False)
+    assert lifecycle["archiveStatusMessage"] == "markedForDeletion"
+
+
+@pytest.mark.parametrize("word", ["", "000000"])
+def test_nothing_happens_without_the_right_word(facility: Facility, office: Office, archived: str, word: str) -> None:
+    at_work = office()
+    with pytest.raises(RetirementStateError, match="not the word"):
+        at_work.confirm(archived, word, dry_run=False)
+    _, right = at_work.request(archived, "wrong sample", dry_run=False)
+    assert right != word
+
+    with pytest.raises(RetirementStateError, match="not the word"):
+        at_work.confirm(archived, word, dry_run=False)
+
+    assert stage(facility, archived) is Stage.EMPTIED
+    assert not (facility.bag(archived) / "archiver-retirement").exists()
+
+
+def test_a_word_is_good_for_a_day(facility: Facility, office: Office, archived: str) -> None:
+    at_work = office()
+    _, word = at_work.request(archived, "", dry_run=False)
+    engine = create_engine(facility.ledger_settings.ledger_url.get_secret_value())
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE retirements SET word_until = word_until - interval '1 day'"))
+    engine.dispose()
+
+    with pytest.raises(RetirementStateError, match="too old"):
+        at_work.confirm(archived, word, dry_run=False)
+
+
+def test_a_dry_run_of_any_step_changes_nothing(facility: Facility, office: Office, archived: str) -> None:
+    at_work = office(days=0)
+    assert at_work.request(archived, "", dry_run=True)[1] == ""
+    assert facility.tools.ledger.retirement(archived) is None
+    _, word = at_work.request(archived, "", dry_run=False)
+    assert at_work.confirm(archived, word, dry_run=True).left == ()
+    assert stage(facility, archived) is Stage.EMPTIED
+    at_work.confirm(archived, word, dry_run=False)
+    share = facility.share_contents()
+
+    assert at_work.restore(archived, dry_run=True) is not None
+    assert at_work.request_removal(archived, dry_run=True)[1] == ""
+    _, word = at_work.request_removal(archived, dry_run=False)
+    at_work.remove(archived, word, dry_run=True)
+
+    assert facility.share_contents() == share
+    assert stage(facility, archived) is Stage.RETIRED
+
+
+def test_what_somebody_works_on_cannot_be_withdrawn(facility: Facility, office: Office, archived: str) -> None:
+    at_work = office()
+    _, word = at_work.request(archived, "", dry_run=False)
+    facility.tools.ledger.claim_dataset(archived, "a run", TIMEOUT)
+
+    with pytest.raises(DatasetBusyError):
+        at_work.confirm(archived, word, dry_run=False)
+
+    assert not (facility.bag(archived) / "archiver-retirement").exists()
+
+
+def test_only_what_this_service_archived_can_be_withdrawn(facility: Facility, office: Office) -> None:
+    pid = facility.ingest(FILES)
+    older = facility.lts_root / "openem-network/datasets/20.500/older/datablocks"
+    older.mkdir(parents=True)
+    (older / "older_0.tar").write_bytes(b"tar")
+    make_bag(facility.tools.share, "20.500/not-in-the-ledger", OTHER_FILES)
+
+    for unknown, reason in (
+        (pid, "not on the share"),
+        ("20.500/older", "on the share as older"),
+        ("20.500/not-in-the-ledger", "does not know yet"),
+    ):
+        with pytest.raises(RetirementStateError, match=reason):
+            office().request(unknown, "", dry_run=False)
+
+
+# ---------------------------------------------------------------------------------------- restored
+
+
+def test_a_restored_data_set_is_what_it_was(facility: Facility, office: Office, archived: str) -> None:
+    before, lifecycle = bag_files(facility, archived), facility.lifecycle(archived)
+    office.retire(archived)
+
+    outcome = office().restore(archived, dry_run=False)
+
+    assert outcome is not None
+    assert outcome.left == ()
+    assert bag_files(facility, archived) == before
+    assert events(facility, archived) == ["0001-retired.json", "0002-restored.json"]
+    assert stage(facility, archived) is Stage.EMPTIED
+    assert facility.tools.ledger.retirement(archived) is None
+    now = facility.lifecycle(archived)
+    names = ("archivable", "retrievable", "archiveStatusMessage", "storageLocation")
+    assert [now[name] for name in names] == [lifecycle[name] for name in names]
+    assert not now.get("archiveReturnMessage")
+    assert facility.retrieved(facility.retrieve(archived)) == FILES
+    assert office.child.call(verify_bag, None, facility.tools.share, archived, members=True).is_good
+    office.retire(archived)
+    assert events(facility, archived)[-1] == "0003-retired.json"
+
+
+def test_it_can_be_restored_after_its_time_too_while_nothing_was_removed(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    office.retire(archived, days=0)
+
+    assert office(days=0).restore(archived, dry_run=False) is not None
+
+    assert stage(facility, archived) is Stage.EMPTIED
+
+
+def test_a_request_that_was_not_confirmed_can_be_taken_back(facility: Facility, office: Office, archived: str) -> None:
+    _, word = office().request(archived, "", dry_run=False)
+
+    assert office().restore(archived, dry_run=False) is None
+
+    with pytest.raises(RetirementStateError, match="not the word"):
+        office().confirm(archived, word, dry_run=False)
+    with pytest.raises(RetirementStateError, match="nothing to restore"):
+        office().restore(archived, dry_run=False)
+
+
+# ---------------------------------------------------------------------------------------- removed
+
+
+def test_nothing_is_removed_before_its_time(facility: Facility, office: Office, archived: str) -> None:
+    office.retire(archived, days=30)
+
+    for step in (
+        lambda: office(days=0).request_removal(archived, dry_run=False),
+        lambda: office(days=0).remove(archived, "", dry_run=False),
+    ):
+        with pytest.raises(RetirementStateError, match="kept until then"):
+            step()
+
+    assert facility.is_published(archived)
+
+
+def test_a_removed_data_set_leaves_its_tombstone_and_the_catalogue_says_so(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    office.retire(archived, days=0)
+    at_work = office(days=0)
+    with pytest.raises(RetirementStateError, match="not the word"):
+        at_work.remove(archived, "", dry_run=False)
+    assert facility.is_published(archived)
+    _, word = at_work.request_removal(archived, dry_run=False)
+
+    outcome = at_work.remove(archived, word, dry_run=False)
+
+    assert outcome.left == ()
+    assert bag_files(facility, archived) == {}
+    assert [each.name for each in facility.bag(archived).iterdir()] == ["archiver-retirement"]
+    assert events(facility, archived) == ["0001-retired.json", "0002-removing.json", "0003-removed.json"]
+    assert stage(facility, archived) is Stage.REMOVED
+    assert facility.tools.ledger.datablocks(archived) == []
+    assert facility.registered(archived) == []
+    assert facility.lifecycle(archived)["archiveStatusMessage"] == "deleted"
+    for step in (facility.retrieve, facility.archive):
+        with pytest.raises(RetiredError, match="cannot be restored"):
+            step(archived)
+    with pytest.raises(RetirementStateError, match="cannot be restored"):
+        at_work.restore(archived, dry_run=False)
+    assert at_work.remove(archived, "", dry_run=False).was_done
+
+
+def test_a_bag_on_which_nobody_put_a_tombstone_cannot_be_removed(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    with pytest.raises(RetirementStateError, match="not withdrawn"):
+        office(days=0).remove(archived, "", dry_run=False)
+    assert facility.is_published(archived)
+
+
+# ---------------------------------------------------------------------------------------- second copies
+
+
+def test_copies_on_other_shares_follow_at_each_step(
+    facility: Facility, office: Office, archived: str, tmp_path: Path
+) -> None:
+    copy = new_share(tmp_path / "copy")
+    stall, free = 60.0, 0.0
+    healing = Healing([facility.tools.share, copy], stall, free)
+    assert healing.heal(archived, facility.tools.ledger, "heal", TIMEOUT).outcome is HealOutcome.HEALED
+
+    office.retire(archived, copy, days=0)
+
+    folder = copy.root / facility.bag(archived).relative_to(facility.lts_root)
+    assert (folder / "archiver-retirement/0001-retired.json").exists()
+    assert healing.examine(archived).outcome is HealOutcome.RETIRED
+    office(copy).restore(archived, dry_run=False)
+    assert healing.examine(archived).outcome is HealOutcome.GOOD
+    office.retire(archived, copy, days=0)
+    _, word = office(copy).request_removal(archived, dry_run=False)
+    office(copy).remove(archived, word, dry_run=False)
+    assert [each.name for each in folder.iterdir()] == ["archiver-retirement"]
+
+
+def test_a_share_that_is_away_is_told_and_brought_along_by_the_same_command(
+    facility: Facility, office: Office, archived: str, tmp_path: Path
+) -> None:
+    copy = new_share(tmp_path / "copy")
+    Healing([facility.tools.share, copy], 60, 0).heal(archived, facility.tools.ledger, "heal", TIMEOUT)
+    office.retire(archived, copy, days=0)
+    away = tmp_path / "away"
+    copy.root.rename(away)
+    at_work = office(copy, days=0)
+    _, word = at_work.request_removal(archived, dry_run=False)
+
+    outcome = at_work.remove(archived, word, dry_run=False)
+
+    assert any(str(copy.root) in each for each in outcome.left)
+    assert stage(facility, archived) is Stage.REMOVING
+    assert Healing([facility.tools.share, copy], 60, 0).examine(archived).outcome is HealOutcome.RETIRED
+    away.rename(copy.root)
+
+    assert at_work.remove(archived, "", dry_run=False).left == ()
+
+    assert stage(facility, archived) is Stage.REMOVED
+    assert not list(copy.root.rglob("*.tar"))
+
+
+# ---------------------------------------------------------------------------------------- those who look at the share
+
+
+def test_the_share_lists_verifies_and_does_not_give_out_what_is_withdrawn(
+    facility: Facility, office: Office, archived: str, tmp_path: Path
+) -> None:
+    office.retire(archived, days=0)
+    share = facility.tools.share
+
+    (holding,) = Holdings(office.child, share).walk()
+    assert (holding.state, holding.files) == (HoldingState.RETIRED, 2)
+    assert "wrong sample" in holding.note
+    assert office.child.call(verify_bag, None, share, archived, members=False).is_good
+    with pytest.raises(RetiredError):
+        extract(ignore, ExtractOrder(share, archived, tmp_path / "out", (), False))
+
+    office.remove(archived)
+    (holding,) = Holdings(office.child, share).walk()
+    assert holding.state is HoldingState.REMOVED
+
+
+def test_an_unreadable_tombstone_is_told_and_nothing_is_given_out(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    office.retire(archived)
+    tombstone = facility.bag(archived) / "archiver-retirement/0001-retired.json"
+    tombstone.chmod(0o644)
+    tombstone.write_text("{")
+
+    (holding,) = Holdings(office.child, facility.tools.share).walk()
+    assert holding.state is HoldingState.UNREADABLE
+    assert "0001-retired.json" in holding.note
+
+
+def test_a_new_ledger_learns_from_the_share_alone_what_was_withdrawn(
+    facility: Facility, office: Office, archived: str, postgres: PostgresServer
+) -> None:
+    removed = facility.ingest(FILES)
+    facility.archive(removed)
+    office.retire(archived)
+    office.retire(removed, days=0)
+    office.remove(removed)
+    url = postgres.ensure_database(f"rebuilt_{os.getpid()}").replace("postgresql://", "postgresql+psycopg://", 1)
+
+    with Ledger.open(LedgerSettings(ledger_url=SecretStr(url))) as ledger:
+        assert rebuild(ledger, office) == {archived: AdoptionOutcome.RETIRED, removed: AdoptionOutcome.RETIRED}
+
+        for pid, state, datablocks in ((archived, RetirementState.RETIRED, 2), (removed, RetirementState.REMOVED, 0)):
+            record, old = ledger.retirement(pid), facility.tools.ledger.retirement(pid)
+            assert record is not None
+            assert old is not None
+            assert record.state is state
+            assert replace(record, told=True) == old
+            assert len(ledger.datablocks(pid)) == datablocks
+            dataset, before = ledger.dataset(pid), facility.tools.ledger.dataset(pid)
+            assert dataset is not None
+            assert before is not None
+            assert (dataset.stage, dataset.files, dataset.payload_bytes) == (state.stage, 2, before.payload_bytes)
+        assert set(rebuild(ledger, office).values()) == {AdoptionOutcome.KNOWN}
+        office().restore(archived, dry_run=False)
+        assert rebuild(ledger, office)[archived] is AdoptionOutcome.RESTORED
+        again = ledger.dataset(archived)
+        assert again is not None
+        assert again.stage is Stage.PUBLISHED
+    postgres.drop_database(f"rebuilt_{os.getpid()}")
+
+
+def test_a_tombstone_that_is_gone_is_an_alarm_and_gives_nothing_out(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    office.retire(archived)
+    for each in (facility.bag(archived) / "archiver-retirement").iterdir():
+        each.unlink()
+
+    lts = LtsSettings(lts_root_folder=facility.lts_root)
+    with ShareComparison(facility.tools.ledger, lts, ReconciliationSettings(), TIMEOUT, "test") as comparison:
+        (finding,) = comparison.go_on(to_the_end=True)
+
+    assert finding.is_alarm
+    assert "no tombstone" in finding.text
+    with pytest.raises(RetiredError):
+        facility.retrieve(archived)
+
+
+def test_audits_read_what_can_be_restored_and_miss_nothing_that_was_removed(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    office.retire(archived, days=0)
+    told = facility.lifecycle(archived)["archiveReturnMessage"]
+    tar = facility.lts_root / archive_id(archived, 0)
+    mode = tar.stat().st_mode
+    tar.chmod(0o644)
+    tar.write_bytes(b"\xff" + tar.read_bytes()[1:])
+    tar.chmod(mode)
+
+    outcome = FixityAudit(facility.tools, FixitySettings(), Monitor("audit")).run()
+
+    assert [each.archive_id for each in outcome.findings] == [archive_id(archived, 0)]
+    assert facility.lifecycle(archived)["archiveReturnMessage"] == told
+    office.remove(archived)
+    after = FixityAudit(facility.tools, FixitySettings(), Monitor("audit")).run()
+    assert (after.findings, after.checked) == ([], 0)
+    assert facility.tools.ledger.damaged_datablocks() == []
+    assert facility.tools.ledger.archive_totals().datasets == 0
+
+
+def test_the_catalogue_is_told_again_what_is_withdrawn(facility: Facility, office: Office, archived: str) -> None:
+    office.retire(archived, days=0)
+    facility.tools.catalogue.update_lifecycle(archived, {"retrievable": True, "archiveStatusMessage": "started"})
+    repairing = CatalogueRepair(facility.tools.catalogue, office.child, facility.tools.share, "ETHZ")
+
+    assert repairing.repair(archived, facility.tools.ledger, "repair", TIMEOUT).outcome is CatalogueOutcome.REPAIRED
+    assert facility.lifecycle(archived)["archiveStatusMessage"] == "markedForDeletion"
+    assert repairing.check(archived).outcome is CatalogueOutcome.GOOD
+
+
+def test_a_catalogue_that_was_away_is_told_later(facility: Facility, office: Office, archived: str) -> None:
+    _, word = office().request(archived, "wrong sample", dry_run=False)
+    nowhere = facility.catalogue_settings.model_copy(update={"scicat_endpoint": DEAD_ADDRESS, "scicat_retry_s": 0.1})
+    with Catalogue.open(nowhere) as away:
+        outcome = replace(office(), catalogue=away).confirm(archived, word, dry_run=False)
+
+    assert [each.partition(":")[0] for each in outcome.left] == ["the catalogue"]
+    assert stage(facility, archived) is Stage.RETIRED
+    assert facility.lifecycle(archived)["retrievable"] is True
+
+    told = tell_retirement(facility.tools.catalogue, facility.tools.ledger, "ETHZ", archived)
+
+    assert told is not None
+    assert facility.lifecycle(archived)["retrievable"] is False
+    assert tell_retirement(facility.tools.catalogue, facility.tools.ledger, "ETHZ", archived) is None
+
+
+# ---------------------------------------------------------------------------------------- the command
+
+
+def _run(facility: Facility, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    environment = {
+        "PATH": os.environ["PATH"],
+        "LTS_ROOT_FOLDER": str(facility.lts_root),
+        "LEDGER_URL": facility.ledger_settings.ledger_url.get_secret_value(),
+        "SCICAT_ENDPOINT": facility.scicat_url,
+        "SCICAT_USER": ARCHIVER,
+        "SCICAT_PASSWORD": ARCHIVER,
+        "RETIRE_RESTORABLE_DAYS": "0",
+    } | environment
+    command = [sys.executable, "-m", "archiver.cli", "retire", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_an_operator_withdraws_restores_and_removes_by_command(facility: Facility, archived: str) -> None:
+    assert _run(facility, archived).returncode == 2  # a reason is wanted
+    dry = _run(facility, archived, "--reason", "wrong sample", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "Dry run" in dry.stdout
+    asked = _run(facility, archived, "--reason", "wrong sample")
+    assert asked.returncode == 0, asked.stderr
+    confirm = asked.stdout.strip().rpartition(": archiver retire ")[2].split()
+    assert confirm[:2] == ["confirm", archived]
+    assert facility.lifecycle(archived)["retrievable"] is True
+
+    done = _run(facility, *confirm, "--by", "Ada", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["state"] == "retired"
+    listed = json.loads(_run(facility, "list", "--json").stdout)["datasets"]
+    assert [(each["pid"], each["state"], each["may_be_removed"]) for each in listed] == [(archived, "retired", True)]
+    assert listed[0]["by"].endswith("confirmed by Ada")
+    assert _run(facility, "restore", archived).returncode == 0
+    assert facility.lifecycle(archived)["retrievable"] is True
+    word = json.loads(_run(facility, archived, "--reason", "wrong sample", "--json").stdout)["word"]
+    assert _run(facility, "confirm", archived, word).returncode == 0
+    refused = _run(facility, "remove", archived, "wrong")
+    assert (refused.returncode, "not the word" in refused.stderr) == (1, True)
+    word = json.loads(_run(facility, "remove", archived, "--json").stdout)["word"]
+    assert facility.is_published(archived)
+    assert _run(facility, "remove", archived, word).returncode == 0
+    assert bag_files(facility, archived) == {}
+
+
+def test_a_copy_that_is_away_makes_the_command_end_with_3(facility: Facility, archived: str, tmp_path: Path) -> None:
+    copy = new_share(tmp_path / "copy")
+    copies = {"LTS_COPIES": str(copy.root)}
+    word = json.loads(_run(facility, archived, "--reason", "x", "--json", **copies).stdout)["word"]
+    copy.root.rename(tmp_path / "away")
+
+    done = _run(facility, "confirm", archived, word, "--json", **copies)
+
+    assert done.returncode == 3, done.stderr
+    assert str(copy.root) in json.loads(done.stdout)["left"][0]
+    (tmp_path / "away").rename(copy.root)
+    assert _run(facility, "confirm", archived, **copies).returncode == 0
+    assert list(copy.root.rglob("0001-retired.json"))
+    forgotten = _run(facility, "restore", archived)
+    assert (forgotten.returncode, "1 more shares with copies" in forgotten.stderr) == (1, True)
