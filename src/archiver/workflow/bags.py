@@ -22,7 +22,7 @@ from archiver.workflow.datablocks.bag import (
     tag_manifest,
 )
 from archiver.workflow.datablocks.index import DatablockTotals, Member, read_index
-from archiver.workflow.errors import PermanentError, UnsafeNameError
+from archiver.workflow.errors import ClaimLostError, PermanentError, UnsafeNameError
 from archiver.workflow.isolation import Progress
 from archiver.workflow.names import (
     DATASETS_FOLDER,
@@ -142,22 +142,46 @@ def take_turn(progress: Progress, address: ShareAddress, pid: str, attempt: str,
 
     That is unfinished files and, `from_scratch`, whatever else is not published. Only for the holder of the claim.
     Returns what was removed. Nothing happens to a published bag but that unfinished files go.
+
+    Raises:
+        ClaimLostError: it was published meanwhile, by a run that replaced this one; nothing of it was touched.
     """
     share = address.open()
-    published = share.size(f"{bag_folder(pid)}/{BAGIT}") is not None
+    published = _is_published(share, pid)
     if not published:
         with share.create(turn_path(pid), attempt) as writer:
             writer.write(attempt.encode())
             writer.commit()
+        _refuse_published(share, pid)
     removed: list[str] = []
     for folder in _bag_folders(pid):
         for name, is_folder in share.names(folder):
             path = f"{folder}/{name}"
             left_over = TEMPORARY_MARK in name or (from_scratch and not published)
-            if left_over and not is_folder and path != turn_path(pid) and share.remove_unsealed(path):
+            if is_folder or path == turn_path(pid) or not left_over:
+                continue
+            if not published:
+                # A run that stood still here must not take what another has published since, and not yet sealed.
+                _refuse_published(share, pid)
+            if share.remove_unsealed(path):
                 removed.append(path)
                 progress(0)
     return removed
+
+
+def _is_published(share: LongTermStorage, pid: str) -> bool:
+    return share.size(f"{bag_folder(pid)}/{BAGIT}") is not None
+
+
+def _refuse_published(share: LongTermStorage, pid: str) -> None:
+    """A bag that was not published a moment ago still is not.
+
+    Raises:
+        ClaimLostError: it is; the turn that was taken is given back.
+    """
+    if _is_published(share, pid):
+        share.remove_unsealed(turn_path(pid))
+        raise ClaimLostError(f"{pid} was published meanwhile: another run has replaced this one, which must stop.")
 
 
 def unfinished_files(progress: Progress, address: ShareAddress, pid: str) -> list[str]:
