@@ -82,6 +82,7 @@ def test_a_check_of_a_copy_says_nothing_of_the_first_share(ledger: Ledger) -> No
     assert ledger.forget_damage_of_copies(except_on=["copy"]) == set()
     assert ledger.forget_damage_of_copies(except_on=[]) == {"p/1"}
     assert ledger.damaged_datablocks() == []
+    assert [block.archive_id for block in ledger.oldest_checked(1)] == ["a"], "due at once, should that share come back"
 
 
 def test_recording_a_datablock_again_keeps_when_it_was_checked(ledger: Ledger) -> None:

@@ -92,14 +92,14 @@ class Fixity(Database):
     def forget_damage_of_copies(self, *, except_on: Sequence[str]) -> set[str]:
         """Removes the checks that found damage on shares that hold copies no more: nobody will mend it there.
 
-        The pids of the data sets.
+        The datablocks are due at once, should such a share come back. The pids of the data sets.
         """
         gone = fixity_checks.c.copy.not_in(["", *except_on])
         forgotten = delete(fixity_checks).where(gone, fixity_checks.c.outcome.in_(_DAMAGE))
         with self._transaction() as connection:
             names = connection.execute(forgotten.returning(fixity_checks.c.archive_id)).scalars().all()
-            pids = select(datablocks.c.pid).where(datablocks.c.archive_id.in_(names))
-            return set(connection.execute(pids).scalars())
+            due = update(datablocks).where(datablocks.c.archive_id.in_(names)).values(checked_at=None)
+            return set(connection.execute(due.returning(datablocks.c.pid)).scalars())
 
     def damaged_datablocks(self) -> list[tuple[str, FixityRecord]]:
         """Checks that found damage and are the newest of a datablock on a share, each with the pid of its data set.
