@@ -184,36 +184,46 @@ def test_runs_that_are_cancelled_stop_and_give_their_places_back(
 ) -> None:
     service.hold_archive_jobs()
     service.hold_retrieve_jobs()
-    new = ingest(service.facility)
-    jobs = {"archive": service.submit("archive", new), "retrieve": service.submit("retrieve", archived)}
-    service.wait_until_held(new, archived)
-
-    cancelled_at = time.monotonic()
-    for job in jobs.values():
-        assert service.queue.cancel(service.run(job).id)
-    for job in jobs.values():
-        soon(lambda job=job: service.run(job).state_type, lambda state: state == "CANCELLED")  # type: ignore[misc]
-        soon(lambda job=job: service.processes(job), lambda alive: not alive)  # type: ignore[misc]
-    service.wait_for_free_places()
-    assert time.monotonic() - cancelled_at < LEASE_S, "the places were not given back, their leases ended"
+    new, waiting = ingest(service.facility), ingest(service.facility)
+    with service.place_taken(Limit.WRITE_LTS):
+        writes, copies = service.submit("archive", new), service.submit("retrieve", archived)
+        service.wait_until_held(new, archived)
+        waits = service.submit("archive", waiting)
+        soon(lambda: service.tasks_at_work("write ", waits), lambda count: count == 1)
+        for job in (waits, writes, copies):
+            assert service.queue.cancel(service.run(job).id)
+        cancelled_at = time.monotonic()
+        for job in (writes, copies):
+            soon(lambda job=job: service.run(job).state_type, lambda state: state == "CANCELLED")  # type: ignore[misc]
+            soon(lambda job=job: service.processes(job), lambda alive: not alive)  # type: ignore[misc]
+        others = {str(Limit.WRITE_LTS): 1, str(Limit.READ_LTS): 0}
+        soon(service.places, lambda taken: taken == others)
+        assert time.monotonic() - cancelled_at < LEASE_S, "the places were not given back, their leases ended"
+        soon(lambda: service.run(waits).state_type, lambda state: state == "CANCELLED")
+        soon(lambda: service.processes(waits), lambda alive: not alive)
     service.proxy.heal()
 
-    for job in jobs.values():
+    for job in (writes, copies, waits):
         assert service.end_of(job) == "finishedUnsuccessful"
         assert len(service.runs(job)) == 1
-    assert new.copies() == [LANDING_ZONE]
+    for witness in (new, waiting):
+        assert witness.copies() == [LANDING_ZONE]
     record = service.facility.tools.ledger.dataset(new.pid)
     assert record is not None
     assert (record.stage, record.holder) == (Stage.FAILED, None)
     assert archived.check_no_wrong_copy() == 0
 
-    service.set_archivable(new)
-    service.must_succeed(service.submit("archive", new))
-    new.check_archived_once()
+    for witness in (new, waiting):
+        service.set_archivable(witness)
+    again = service.submit("archive", new, waiting)
     service.must_succeed(service.submit("retrieve", archived))
     archived.check_retrieved()
+    service.must_succeed(again)
+    for witness in (new, waiting):
+        witness.check_archived_once()
     ended = "process gone, place free, job ended"
     matrix.add("run cancelled", "archive job, writing", LANDING_ZONE, f"{ended}; a new job: archived once")
+    matrix.add("run cancelled", "archive job, waiting for a place", LANDING_ZONE, f"{ended}; a new job: archived once")
     matrix.add("run cancelled", "retrieve job, copying", BAG, f"{ended}; a new job: retrieved")
 
 

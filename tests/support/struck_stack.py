@@ -142,10 +142,15 @@ class StruckStack:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def tasks_at_work(self, kind: str) -> int:
-        """How many tasks are running whose names begin so."""
-        question = {"task_runs": {"state": {"type": {"any_": ["RUNNING"]}}, "name": {"like_": kind}}}
+    def tasks_at_work(self, kind: str, job: str = "") -> int:
+        """How many tasks are running whose names begin so, of all jobs or one."""
+        question: dict[str, object] = {"task_runs": {"state": {"type": {"any_": ["RUNNING"]}}, "name": {"like_": kind}}}
         with self._prefect() as client:
+            if job:
+                runs = [str(run.id) for run in self.runs(job)]
+                within = {"flow_runs": {"parent_flow_run_id": {"any_": runs}}}
+                found = client.post("flow_runs/filter", json=within).raise_for_status().json()
+                question["flow_runs"] = {"id": {"any_": [run["id"] for run in found]}}
             return int(client.post("task_runs/count", json=question).raise_for_status().json())
 
     # ------------------------------------------------------------------------------ places under limits
@@ -155,6 +160,17 @@ class StruckStack:
         with self._prefect() as client:
             found = {limit: client.get(f"v2/concurrency_limits/{limit}").raise_for_status().json() for limit in Limit}
         return {str(limit): int(answer["active_slots"]) for limit, answer in found.items()}
+
+    @contextmanager
+    def place_taken(self, limit: Limit) -> Iterator[None]:
+        """A place under the limit is somebody else's."""
+        body = {"names": [str(limit)], "slots": 1}
+        with self._prefect() as client:
+            client.post("v2/concurrency_limits/increment", json=body | {"mode": "concurrency"}).raise_for_status()
+            try:
+                yield
+            finally:
+                client.post("v2/concurrency_limits/decrement", json=body).raise_for_status()
 
     def wait_for_free_places(self, within_s: float = WITHIN_S) -> None:
         soon(self.places, lambda taken: not any(taken.values()), within_s)
