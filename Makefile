@@ -60,8 +60,9 @@ down: $(if $(STACK),,setup) ## End it; its data stays (STACK=docker: the contain
 test: setup ## Run the tests (those of faults apart: make faults)
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/faults --ignore tests/monitoring --ignore tests/browser --ignore tests/scaling $(OPTIONS)
 
+# Three: one of them mostly waits, for leases of the whole stack to end.
 faults: setup ## Strike runs where it tells most (ARCHIVER_ALL_FAULT_POINTS=1: at every call)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -p no:randomly tests/faults $(OPTIONS)
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup -p no:randomly tests/faults $(OPTIONS)
 
 bench: setup ## Measure beside rclone and tar (BENCH=--small, --help shows more; MINIO=its program)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH)
