@@ -90,6 +90,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if handed_on is not None:
         handed_on["fault matrix"] = found.rows()
     elif page := os.environ.get("ARCHIVER_FAULT_MATRIX"):
-        if os.environ.get("ARCHIVER_FAULT_MATRIX_ADD") == "1" and Path(page).exists():
-            found.add_page(Path(page))
-        found.write(Path(page), EVERY_POINT)
+        add = os.environ.get("ARCHIVER_FAULT_MATRIX_ADD") == "1"
+        chosen = session.config.option.keyword
+        ran = [*session.config.args, *(["-k", f"'{chosen}'"] if chosen else [])]
+        found.write(Path(page), ran, EVERY_POINT, add=add)

@@ -3,7 +3,7 @@
 ARCHIVER_ALL_FAULT_POINTS=1 ARCHIVER_FAULT_MATRIX=docs/explanation/fault-matrix.md make faults
 
 The run may be made in parts, one file of tests after the other: with ARCHIVER_FAULT_MATRIX_ADD=1 the rows of the page
-that is there are kept, if they come from the same commit.
+that is there are kept. The page names each part with what it ran, on which commit and at which calls.
 """
 
 import subprocess
@@ -37,25 +37,13 @@ class Matrix:
         for (fault, where, copies, outcome), count in rows:
             self._rows[fault, where, copies, outcome] += count
 
-    def add_page(self, page: Path) -> None:
-        """Add the rows of a page that an earlier part of the same run wrote.
-
-        Raises:
-            ValueError: it is of another commit.
-        """
-        text = page.read_text(encoding="utf-8")
-        if f" on {_commit()}, at " not in text:
-            raise ValueError(
-                f"{page} was written on another commit: remove it, or leave ARCHIVER_FAULT_MATRIX_ADD out."
-            )
-        for line in text.splitlines():
-            cells = [cell.strip() for cell in line.strip("|").split("|")]
-            if line.startswith("| ") and cells[-1].isdigit():
-                self.extend([(cells[:-1], int(cells[-1]))])
-
-    def write(self, page: Path, every_point: bool) -> None:
-        """Put the page in place."""
+    def write(self, page: Path, ran: Sequence[str], every_point: bool, *, add: bool = False) -> None:
+        """Put the page in place; with `add`, what the page that is there holds goes on it, too."""
         chosen = "every call" if every_point else "the calls that change something"
+        now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        parts = [f"* {now}, {_commit()}, at {chosen}, `{' '.join(ran)}`: {self._rows.total()} cases"]
+        if add and page.exists():
+            parts = [*self._take_over(page), *parts]
         lines = [
             "# Faults that were tried, and what came of them",
             "",
@@ -63,7 +51,9 @@ class Matrix:
             "a kind of case that was carried out, with how often. A case in which anything was not as it must be fails",
             "the test and is not here. What lies where after a crash: [here](what-a-crash-leaves-behind.md).",
             "",
-            f"Run of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC on {_commit()}, at {chosen}: {self._rows.total()} cases.",
+            f"{self._rows.total()} cases:",
+            "",
+            *parts,
             "",
             "| fault | where | complete copies meanwhile | outcome | cases |",
             "|---|---|---|---|---|",
@@ -71,6 +61,15 @@ class Matrix:
             "",
         ]
         page.write_text("\n".join(lines), encoding="utf-8")
+
+    def _take_over(self, page: Path) -> list[str]:
+        """Add the rows of a page; its lines that name the parts."""
+        lines = page.read_text(encoding="utf-8").splitlines()
+        for line in lines:
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if line.startswith("| ") and cells[-1].isdigit():
+                self.extend([(cells[:-1], int(cells[-1]))])
+        return [line for line in lines if line.startswith("* ")]
 
 
 def _commit() -> str:
