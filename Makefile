@@ -54,6 +54,10 @@ up: $(if $(STACK),,setup) ## Start the whole service on this machine (STACK=dock
 down: $(if $(STACK),,setup) ## End it; its data stays (STACK=docker: the containers)
 	@$(if $(STACK),$(COMPOSE) down,$(BIN)/archiver down)
 
+# Of the embedded stack each part has a file.
+logs: ## Show the logs, of one part with SERVICE=... (STACK=docker: of the containers)
+	@$(if $(STACK),$(COMPOSE) logs --follow --tail 200 $(SERVICE),tail -n 200 -F "$${ARCHIVER_LOCAL_FOLDER:-.archiver}/logs/"$(or $(SERVICE),*).log)
+
 ##@ Check
 
 # Two processes: much of a test's time is waiting for a server.
@@ -72,7 +76,7 @@ monitoring: setup ## Check alert rules and remote write with a real Prometheus (
 	@command -v promtool >/dev/null || { $(AS_ROOT) apt-get update -q; $(AS_ROOT) apt-get install -y -q --no-install-recommends prometheus; }
 	@$(BIN)/python -m pytest tests/monitoring $(OPTIONS)
 
-browser: setup ## Try the status page in a real browser (installs Debian's chromium, as root)
+browser: setup ## Try the status page and Prefect's in a real browser (installs Debian's chromium, as root)
 	@{ command -v chromium && command -v chromedriver; } >/dev/null || { $(AS_ROOT) apt-get update -q; $(AS_ROOT) apt-get install -y -q --no-install-recommends chromium chromium-driver; }
 	@$(BIN)/python -m pytest tests/browser $(OPTIONS)
 
@@ -159,9 +163,6 @@ clean: ## Remove what was built and cached (the data of the service stays: .arch
 
 build: ## Build the images (STACK=docker)
 	@$(COMPOSE) --profile minio build
-
-logs: ## Show the logs (STACK=docker), of one part with SERVICE=...
-	@$(COMPOSE) logs --follow --tail 200 $(SERVICE)
 
 ps: ## Show the containers (STACK=docker)
 	@$(COMPOSE) ps --all

@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,11 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 
+import archiver
 from archiver.backend.openapi import document
+from archiver.local.ports import choose_free
 from support.backend_api import JOB_ACCOUNT, Api
+from support.instrument import eventually
 
 CHECKED_IN = Path(__file__).parents[2] / "docs" / "reference" / "openapi.json"
 CONTRACT = {
@@ -123,12 +129,10 @@ def test_whatever_is_sent_the_api_keeps_to_its_document(case: schemathesis.Case[
     case.validate_response(answer, excluded_checks=[schemathesis.checks.positive_data_acceptance])
 
 
-def test_the_service_starts_as_a_program_and_stops_on_a_signal(api: Api, tmp_path: Path) -> None:
-    import socket
-    import time
-
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+@contextmanager
+def program(api: Api, folder: Path, **more: str) -> Iterator[Path]:
+    """The API as a program that answers; the file of its log."""
+    (port,) = choose_free(["api"], {}).values()
     config = api.config
     environment = {
         "PATH": os.environ["PATH"],
@@ -143,25 +147,42 @@ def test_the_service_starts_as_a_program_and_stops_on_a_signal(api: Api, tmp_pat
         "IDP_URL": config.identity.idp_url,
         "PREFECT_API_URL": config.queue.prefect_api_url,
         "LEDGER_URL": config.ledger.ledger_url.get_secret_value(),
-    }
-    with (tmp_path / "log").open("wb") as log:
+    } | more
+    with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "archiver.backend"], env=environment, stdout=log, stderr=log, cwd=tmp_path
+            [sys.executable, "-m", "archiver.backend"], env=environment, stdout=log, stderr=log, cwd=folder
         )
+
+    def answers() -> bool:
+        assert process.poll() is None, (folder / "log").read_text()
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/health/readyz", trust_env=False, timeout=20).status_code == 200
+        except httpx.TransportError:
+            return False
+
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                answer = httpx.get(f"http://127.0.0.1:{port}/health/readyz", trust_env=False)
-                break
-            except httpx.TransportError:
-                assert process.poll() is None, (tmp_path / "log").read_text()
-                assert time.monotonic() < deadline
-        assert answer.status_code == 200
+        assert eventually(answers)
+        yield folder / "log"
     finally:
         process.terminate()
         assert process.wait(30) in (0, -15)
-    assert "event=request" in (tmp_path / "log").read_text()
+
+
+def test_the_service_starts_as_a_program_and_stops_on_a_signal(api: Api, tmp_path: Path) -> None:
+    with program(api, tmp_path) as log:
+        pass
+
+    assert "event=request" in log.read_text()
+
+
+def test_in_development_the_api_starts_anew_when_its_code_changes(api: Api, tmp_path: Path) -> None:
+    code = tmp_path / "archiver"
+    shutil.copytree(Path(archiver.__file__).parent, code)
+    with program(api, tmp_path, UVICORN_RELOAD="true", PYTHONPATH=str(tmp_path)) as log:
+        with (code / "backend" / "app.py").open("a", encoding="utf-8") as module:
+            module.write("\n# changed\n")
+
+        assert eventually(lambda: log.read_text().count("Application startup complete") == 2), log.read_text()
 
 
 def test_an_open_deployment_is_not_started(tmp_path: Path) -> None:

@@ -309,6 +309,14 @@ def test_development_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ApiConfiguration().service.environment is Environment.DEVELOPMENT
 
 
+def test_only_in_development_code_is_loaded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    _set_all(monkeypatch)
+    monkeypatch.setenv("UVICORN_RELOAD", "true")
+
+    with pytest.raises(OpenDeploymentError, match="UVICORN_RELOAD is for development"):
+        ApiConfiguration()
+
+
 def test_the_reconciliation_is_refused_like_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     _set_all(monkeypatch, LEDGER_URL="", S3_PASSWORD="minioadmin")
 

@@ -2,37 +2,23 @@
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
 from archiver.cli.main import app
 from archiver.config.settings import LedgerSettings
-from archiver.local.scicat.defaults import INGESTOR, OWNER_GROUP
 from archiver.local.stack import Stack
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.storage.lts import IDENTITY_FILE, initialise_share
+from support.instrument import Instrument, eventually
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 
 _GROUPS = {"settings", "ledger", "s3", "scicat", "keycloak", "prefect", "share", "scratch"}
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 120) -> bool:
-    """Whether `condition` comes true in time."""
-    deadline = time.monotonic() + within_s
-    pause = threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        pause.wait(0.3)
-    return True
 
 
 def archiver(stack: Stack, *arguments: str) -> Result:
@@ -45,56 +31,6 @@ def answer(done: Result) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(done.stdout)
     assert found["complete"]
     return found
-
-
-@dataclass
-class Instrument:
-    """Somebody with data sets, as SciCat sees them."""
-
-    stack: Stack
-    _token: str = field(default="")
-
-    def call(self, method: str, path: str, body: object = None) -> Any:
-        if not self._token:
-            login = {"username": INGESTOR, "password": self.stack.credentials.ingestor_password}
-            reply = httpx.post(f"{self.stack.urls.scicat}/api/v3/auth/login", json=login, timeout=30, trust_env=False)
-            self._token = reply.raise_for_status().json()["access_token"]
-        reply = httpx.request(
-            method,
-            f"{self.stack.urls.scicat}/api/{path}",
-            json=body,
-            headers={"Authorization": f"Bearer {self._token}"},
-            timeout=30,
-            trust_env=False,
-        )
-        return reply.raise_for_status().json()
-
-    def submit_without_files(self) -> str:
-        """An archive job for a data set whose only file was never uploaded; its id."""
-        record = {
-            "type": "raw",
-            "owner": "Ada",
-            "ownerGroup": OWNER_GROUP,
-            "contactEmail": "ada@facility.test",
-            "sourceFolder": "/data/run1",
-            "creationTime": "2026-03-01T12:00:00.000Z",
-            "creationLocation": "microscope 1",
-            "principalInvestigator": "Ada",
-            "datasetName": "run 1",
-        }
-        pid = self.call("POST", "v3/datasets", record)["pid"]
-        entry = {"path": "missing.mrc", "size": 1, "time": record["creationTime"], "perm": "-rw-r--r--"}
-        blocks = f"v3/datasets/{pid.replace('/', '%2F')}/origdatablocks"
-        self.call("POST", blocks, {"size": 1, "dataFileList": [entry | {"uid": "ada", "gid": "users"}]})
-        job = {
-            "type": "archive",
-            "ownerGroup": OWNER_GROUP,
-            "jobParams": {"datasetList": [{"pid": pid, "files": []}]},
-        }
-        return str(self.call("POST", "v4/jobs", job)["id"])
-
-    def status(self, job_id: str) -> str:
-        return str(self.call("GET", f"v4/jobs/{job_id}")["statusCode"])
 
 
 @pytest.fixture
@@ -178,6 +114,62 @@ def test_the_doctor_finds_another_share_than_the_archives_own(stack: Stack, tmp_
 
 def _ledger(stack: Stack) -> Ledger:
     return Ledger.open(stack.settings(LedgerSettings))
+
+
+def outside(stack: Stack, **changes: str) -> Result:
+    """`archiver status` as it is given beside a service in containers: by its environment alone."""
+    return CliRunner().invoke(app, ["status", "--json"], env=stack.environment | changes)
+
+
+def test_the_status_of_a_service_is_told_from_its_ledger_its_queue_and_its_share(stack: Stack) -> None:
+    with _ledger(stack) as ledger:
+        ledger.remember("lts_identity", (stack.folder / "lts" / IDENTITY_FILE).read_text().strip())
+    assert eventually(lambda: json.loads(outside(stack).stdout)["service"]["reconciled_at"] is not None)
+
+    found = json.loads(outside(stack).stdout)
+
+    assert "parts" not in found
+    assert found["service"]["share_now"]["free_bytes"] > 0
+    assert {len(pool["online"]) for pool in found["service"]["pools"]} == {1}
+    assert not [each for each in found["concerns"] if "failed" not in each]
+    embedded = json.loads(archiver(stack, "status", "--json").stdout)
+    assert embedded["phase"] == "ready"
+    assert embedded["service"]["archived"] == found["service"]["archived"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "concern"),
+    [
+        ("PREFECT_API_URL", "http://127.0.0.1:9/api", "Prefect"),
+        ("LTS_ROOT_FOLDER", "/nowhere", "Long-term storage"),
+    ],
+)
+def test_the_status_names_what_is_away_and_still_shows_the_rest(
+    stack: Stack, setting: str, value: str, concern: str
+) -> None:
+    with _ledger(stack) as ledger:
+        ledger.remember("lts_identity", (stack.folder / "lts" / IDENTITY_FILE).read_text().strip())
+
+    done = outside(stack, **{setting: value})
+
+    found = json.loads(done.stdout)
+    assert done.exit_code == 3
+    assert [each for each in found["concerns"] if concern in each]
+    assert found["service"]["capacity_bytes"] > 0
+
+
+def test_without_its_ledger_nothing_is_known_of_a_service(stack: Stack) -> None:
+    done = outside(stack, LEDGER_URL="postgresql+psycopg://nobody:wrong@127.0.0.1:9/ledger")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "ledger" in done.stderr
+
+
+def test_a_pause_is_a_concern_of_the_status(stack: Stack, paused: None) -> None:
+    done = archiver(stack, "status")
+
+    assert done.exit_code == 3
+    assert "is paused: its runs wait" in done.stdout
 
 
 def test_a_failed_job_is_listed_shown_and_tried_again(stack: Stack, instrument: Instrument) -> None:

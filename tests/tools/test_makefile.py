@@ -1,6 +1,8 @@
 """`make help`: the only thing to remember."""
 
+import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -41,3 +43,18 @@ def test_a_file_with_the_name_of_a_target_does_not_stand_in_its_way(tmp_path: Pa
     done = subprocess.run(["make", "help"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
 
     assert "make docs" in done.stdout
+
+
+def test_the_log_of_one_part_of_the_embedded_stack_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    for part in ("api", "s3"):
+        (tmp_path / "logs" / f"{part}.log").write_text(f"of {part}\n", encoding="utf-8")
+    environment = {"PATH": "/usr/bin:/bin", "ARCHIVER_LOCAL_FOLDER": str(tmp_path)}
+    with subprocess.Popen(
+        ["make", "logs", "SERVICE=api"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, start_new_session=True
+    ) as following:
+        assert following.stdout is not None
+        try:
+            assert following.stdout.readline() == b"of api\n"
+        finally:
+            os.killpg(following.pid, signal.SIGKILL)

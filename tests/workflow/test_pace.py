@@ -17,6 +17,13 @@ def test_no_time_is_told_before_there_is_anything_to_go_by() -> None:
     assert pace.describe(5) == "1.00 GB of 100 GB"
 
 
+def test_what_is_done_to_the_bytes_is_said_with_them() -> None:
+    pace = Pace(200 * GB, 0, "written and read back")
+    pace.advance(100 * GB, 100)
+
+    assert pace.describe(100) == "100 GB of 200 GB written and read back, 1.00 GB/s, about 100 s to go"
+
+
 def test_the_time_to_go_follows_the_pace_of_late_not_of_the_beginning() -> None:
     pace = Pace(1000 * GB, 0)
     for second in range(1, 101):

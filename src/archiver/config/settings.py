@@ -208,6 +208,8 @@ class ApiSettings(EnvironmentSettings):
     """Port to listen at."""
     uvicorn_log_level: str = "info"
     """Least level that is logged."""
+    uvicorn_reload: bool = False
+    """Whether the API starts anew when its code changes; in development only."""
     api_root_path: str = "/archiver/api/v1"
     """Public prefix of the API, which the proxy may have removed."""
     job_endpoint_username: SecretStr = SecretStr("")
@@ -404,6 +406,16 @@ class ApiConfiguration(BaseModel):
     def asks_operators_to_log_in(self) -> bool:
         """Whether the status page is for operators who have logged in."""
         return self.api.status_page_login or self.service.environment is not Environment.DEVELOPMENT
+
+    @model_validator(mode="after")
+    def refuse_to_reload(self) -> "ApiConfiguration":
+        """Outside development the code that runs is the code that was installed."""
+        if self.api.uvicorn_reload and self.service.environment is not Environment.DEVELOPMENT:
+            raise OpenDeploymentError(
+                f"ENVIRONMENT is {self.service.environment}, and UVICORN_RELOAD is for development. Unset it, or set "
+                "ENVIRONMENT=development."
+            )
+        return self
 
     @model_validator(mode="after")
     def refuse_to_be_open(self) -> "ApiConfiguration":

@@ -414,7 +414,7 @@ class _Run:
 
     def _write(self, plan: _Plan, bag: BagState) -> list[DatablockTotals]:
         found = {totals.index: totals for totals in bag.datablocks if bag.has_plan and plan.comparison is None}
-        self.monitor.expect(2 * plan.payload)
+        self.monitor.expect(2 * plan.payload, "written and read back")
         done: list[DatablockTotals] = []
         for planned in plan.datablocks:
             name = f"datablock {planned.index + 1} of {len(plan.datablocks)}"

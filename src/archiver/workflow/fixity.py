@@ -220,7 +220,7 @@ class FixityAudit:
         known = [str(share.identity) for share in self._copies]
         self._mended_pids |= self._tools.ledger.forget_damage_of_copies(except_on=known)
         total = self._summary().packed_bytes * (1 + len(self._copies))
-        self._monitor.expect(int(min(total, self._settings.fixity_terabytes * TERABYTE)))
+        self._monitor.expect(int(min(total, self._settings.fixity_terabytes * TERABYTE)), "read again")
         with ChildProcess(self._tools.lts.lts_stall_timeout_s) as child:
             while not self._ended:
                 has_more = self._has_more()

@@ -33,8 +33,8 @@ class Monitor:
         """What happens now, for people."""
         log.info("note", pid=self.pid, message=message)
 
-    def expect(self, total_bytes: int) -> None:
-        """How many bytes will be reported as done in all."""
+    def expect(self, total_bytes: int, what: str = "") -> None:
+        """How many bytes will be reported as done in all, and, for people, what is done to them."""
 
     def advance(self, count: int) -> None:
         """`count` bytes more are done."""

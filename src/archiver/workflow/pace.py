@@ -14,8 +14,10 @@ _STANDING_S = 60.0
 class Pace:
     """Progress through a number of bytes. Times are seconds of any clock that does not go back."""
 
-    def __init__(self, total: int, now: float) -> None:
+    def __init__(self, total: int, now: float, what: str = "") -> None:
+        """`what` is done to so many bytes, for people."""
         self.total = total
+        self._what = f" {what}" if what else ""
         self.done = 0
         self._moved_at = now
         self._seen: deque[tuple[float, int]] = deque([(now, 0)])
@@ -41,7 +43,7 @@ class Pace:
 
     def describe(self, now: float) -> str:
         """Where it stands, in words; a time to go only where there is something to go by."""
-        text = f"{size_text(self.done)} of {size_text(self.total)}"
+        text = f"{size_text(self.done)} of {size_text(self.total)}{self._what}"
         if self.done >= self.total:
             return text
         if now - self._moved_at >= _STANDING_S:

@@ -157,7 +157,7 @@ class Retrieval:
                 wanted = [self._selected(child, pid, files, found, found_list)]
             else:
                 wanted = self._datablocks(child, pid, registered, recorded)
-            self._monitor.expect(sum(each.packed_size for each in wanted))
+            self._monitor.expect(sum(each.packed_size for each in wanted), "copied and checked")
             done = self._bring_all(wanted, holder, expires_at)
         try:
             _refuse_retired(tools.ledger, pid)  # again: it may have been withdrawn meanwhile

@@ -239,6 +239,7 @@ def test_operators_see_data_sets_progress_and_datablocks(registered: Facility) -
         )
     assert run.state is not None
     assert run.state.is_completed()
+    assert "1 files, 1 bytes in 1 datablocks, read back and proven" in (run.state.message or "")
     shown = {artifact.type: artifact for artifact in artifacts}
     assert float(str(shown["progress"].data)) == 100.0
     assert pid in (shown["table"].description or "")

@@ -140,7 +140,7 @@ def test_a_catalogue_that_refuses_the_data_set_fails_the_test(facility: Facility
 
 def test_a_test_that_is_cancelled_leaves_nothing_behind(facility: Facility) -> None:
     class Cancelled(Monitor):
-        def expect(self, total_bytes: int) -> None:
+        def expect(self, total_bytes: int, what: str = "") -> None:
             raise KeyboardInterrupt
 
     def cancel_the_retrieval(pid: str, doing: str) -> Monitor:

@@ -72,7 +72,7 @@ class RunWindow:
             state=run.state_name or run.state_type,
             percent=None if progress is None else float(progress["data"] or 0),
             # Which data set it is of is known here.
-            description="" if progress is None else str(progress["description"] or "").partition(": ")[2],
+            description="" if progress is None else str(progress["description"] or "").partition(" (at ")[0],
         )
 
     def _progress(self, run_id: str) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ def link_to_catalogue(pid: str) -> None:
         frontend_url = flow_configuration().catalogue.scicat_frontend_url
         if frontend_url:
             url = f"{frontend_url}/datasets/{quote(pid, safe='')}"
-            create_link_artifact(url, f"{pid} in SciCat", artifact_key("scicat", pid))
+            create_link_artifact(url, f"{pid} in SciCat", artifact_key("scicat", pid), "The data set in SciCat")
 
 
 def tell_what_to_do(job_id: str, pid: str, error: ArchiverError) -> None:

@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 
+from archiver.workflow.amounts import size_text
 from archiver.workflow.datablocks.index import DatablockTotals
 from archiver.workflow.errors import QueueError
 from archiver.workflow.flows.server_away import only_shown, server_may_be_away
@@ -53,9 +54,9 @@ class PrefectMonitor(Monitor):
         self._stop.check()
         self._logger.info("%s: %s", self.pid, message)
 
-    def expect(self, total_bytes: int) -> None:
+    def expect(self, total_bytes: int, what: str = "") -> None:
         """Begin to show progress towards so many bytes."""
-        self._pace = Pace(total_bytes, time.monotonic())
+        self._pace = Pace(total_bytes, time.monotonic(), what)
         with only_shown("progress"):
             artifact = create_progress_artifact(0.0, artifact_key(self._doing, self.pid), self._describe(self._pace))
             self._artifact = cast("UUID", artifact)  # outside of coroutines the call is synchronous
@@ -77,8 +78,8 @@ class PrefectMonitor(Monitor):
                 update_progress_artifact(self._artifact, round(self._pace.percent, 1), self._describe(self._pace))
 
     def _describe(self, pace: Pace) -> str:
-        # With the time: a run that hangs cannot say so itself.
-        return f"{self.pid}: {pace.describe(time.monotonic())} (at {datetime.now(UTC):%H:%M:%S} UTC)"
+        # First what is looked for, since lists of artifacts cut it off. With the time: a run that hangs cannot say so.
+        return f"{pace.describe(time.monotonic())} (at {datetime.now(UTC):%H:%M:%S} UTC): {self.pid}"
 
     def step(self, name: str, work: Callable[[], T], limit: Limit | None = None) -> T:
         """Do a piece of work as a task of its own, within `limit`.
@@ -116,14 +117,15 @@ class PrefectMonitor(Monitor):
         return done[0]
 
     def datablocks(self, done: Sequence[DatablockTotals]) -> None:
-        """Show the finished datablocks as a table."""
+        """Show the finished datablocks as a table: what is short first, for its lines are not broken."""
         rows = [
             {
-                "datablock": totals.archive_id,
+                "no.": totals.index,
                 "files": totals.files,
-                "payload bytes": totals.size,
+                "payload": size_text(totals.size),
                 "tar bytes": totals.packed_size,
                 "SHA-256": totals.sha256,
+                "datablock": totals.archive_id,
             }
             for totals in done
         ]

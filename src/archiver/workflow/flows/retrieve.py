@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 
 from archiver.workflow.download_script import Download
-from archiver.workflow.flows.dataset_runs import holder, run_job, with_tries
+from archiver.workflow.flows.dataset_runs import completed, holder, result_of, run_job, with_tries
 from archiver.workflow.flows.log_context import logged_with
 from archiver.workflow.flows.messages import link_to_catalogue
 from archiver.workflow.flows.monitor import PrefectMonitor, artifact_key
@@ -19,7 +19,7 @@ from archiver.workflow.tools import Tools
 
 
 @flow(name="retrieve_dataset", flow_run_name="retrieve {pid}")
-def retrieve_dataset(pid: str, job_id: str) -> DatasetResult:
+def retrieve_dataset(pid: str, job_id: str) -> State[DatasetResult]:
     """Retrieve one data set of the job `job_id`."""
     link_to_catalogue(pid)
     monitor = PrefectMonitor(pid, "retrieving")
@@ -38,12 +38,14 @@ def retrieve_dataset(pid: str, job_id: str) -> DatasetResult:
             f"Links to what was retrieved of {pid}, until {outcome.expires_at:%Y-%m-%d %H:%M} UTC:\n\n{links}",
             artifact_key("links", pid),
         )
-    return DatasetResult(pid, outcome.message + remark, retrieval=outcome, downloads=downloads)
+    return completed(DatasetResult(pid, outcome.message + remark, retrieval=outcome, downloads=downloads))
 
 
 @flow(name="retrieve_datasetlist", flow_run_name="retrieve-{job_id}")
 async def retrieve_datasetlist(job_id: UUID) -> State[None]:
     """Retrieve the data sets of a catalogue job, side by side."""
-    return await run_job(
-        str(job_id), JobType.RETRIEVE, lambda pid: retrieve_dataset(pid, str(job_id)), report_retrieval_failure
-    )
+
+    def retrieve(pid: str) -> DatasetResult:
+        return result_of(retrieve_dataset(pid, str(job_id)))
+
+    return await run_job(str(job_id), JobType.RETRIEVE, retrieve, report_retrieval_failure)
