@@ -121,7 +121,9 @@ def run_browser(folder: Path) -> Iterator[Browser]:
                 try:
                     yield Browser(driver)
                 finally:
-                    driver.delete("")
+                    # Without a slash at its end, or the driver does not know it and the browser goes on.
+                    ended = client.delete(f"session/{session}")
+            assert ended.status_code == httpx.codes.OK, ended.text
     finally:
         process.terminate()
         process.wait(30)
