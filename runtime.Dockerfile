@@ -54,8 +54,8 @@ ARG LTS_USER_ID=123
 ARG LTS_GROUP_ID=123
 RUN groupadd --non-unique --gid "$LTS_GROUP_ID" archiver \
  && useradd --non-unique --uid "$LTS_USER_ID" --gid "$LTS_GROUP_ID" --home-dir /storage --no-create-home archiver \
- && mkdir -p /storage /tmp/LTS /run/archiver /etc/archiver/ca /var/lib/prefect \
- && chown "$LTS_USER_ID:$LTS_GROUP_ID" /storage /tmp/LTS /run/archiver /var/lib/prefect
+ && mkdir -p /storage /tmp/LTS /tmp/LTS-copy /run/archiver /etc/archiver/ca /var/lib/prefect \
+ && chown "$LTS_USER_ID:$LTS_GROUP_ID" /storage /tmp/LTS /tmp/LTS-copy /run/archiver /var/lib/prefect
 COPY deployment/image/entrypoint.sh deployment/image/http-ok /usr/local/bin/
 ENV PATH=/opt/archiver/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -21,6 +21,8 @@ _PRODUCTION = {
     "PREFECT_NETWORK": "archiver",
     "PREFECT_WORKER_LTS_VOLUME_NAME": "nfs-lts-share",
     "LTS_ROOT_FOLDER": "/tmp/LTS",
+    "PREFECT_WORKER_LTS_COPY_VOLUME_NAME": "lts-no-copy",
+    "LTS_COPY_FOLDER": "/tmp/LTS-copy",
     "PREFECT_ARCHIVER_HOST_SCRATCH": "/mnt/scratch",
     "ARCHIVER_SCRATCH_FOLDER": "/storage",
     "PREFECT_LOGGING_LEVEL": "INFO",
@@ -58,6 +60,7 @@ def test_the_templates_of_the_deployments_mount_the_share(name: str) -> None:
     assert defaults["image"] == "registry.example/workflow:1.2.3"
     assert defaults["volumes"] == [
         "nfs-lts-share:/tmp/LTS",
+        "lts-no-copy:/tmp/LTS-copy",
         "/mnt/scratch:/storage",
         "archiver-ca:/etc/archiver/ca:ro",
         "archiver-credentials:/run/archiver:ro",

@@ -18,14 +18,14 @@ find . -name '*.tar' | sort
 """
 
 
-def datablocks_of_whole_bag(stack: OperatedStack, pid: str) -> list[str]:
+def datablocks_of_whole_bag(stack: OperatedStack, pid: str, volume: str = VOLUME) -> list[str]:
     """Names of the tars of a data set's bag, the only one it has, whose checksums are all as its manifest says.
 
     Raises:
         CommandFailedError: there is no bag, more than one, or it is not whole.
     """
     bag = str(bag_folder(pid))
-    listed = stack.in_volume(VOLUME, _CHECK.format(bag=bag, end=pid))
+    listed = stack.in_volume(volume, _CHECK.format(bag=bag, end=pid))
     return [Path(line).name for line in listed.split()]
 
 

@@ -83,6 +83,10 @@ class PrefectView:
         """The button in the UI."""
         self._post(f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
 
+    def forget_variable(self, name: str) -> None:
+        """Remove a variable, as in the UI."""
+        self._http.delete(f"/variables/name/{name}").raise_for_status()
+
     def ended(self, run_id: str, within_s: float = 600) -> dict[str, Any]:
         """The run, once it has ended."""
 
