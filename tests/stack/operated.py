@@ -170,9 +170,10 @@ class OperatedStack:
         (found,) = self.compose("ps", "--quiet", service, timeout_s=60).split()
         return found
 
-    def runs(self) -> list[str]:
-        """Ids of the containers in which flows run."""
-        return self.engine.docker("ps", "--quiet", "--no-trunc", "--filter", f"label={RUN_LABEL}").split()
+    def runs(self, name: str = "") -> list[str]:
+        """Ids of the containers in which flows run: all, or those of runs whose name begins so."""
+        named = ("--filter", f"name=^{name}") if name else ()
+        return self.engine.docker("ps", "--quiet", "--no-trunc", "--filter", f"label={RUN_LABEL}", *named).split()
 
     def inspect(self, container: str) -> dict[str, Any]:
         """What the engine says of a container."""

@@ -16,7 +16,7 @@ from stack.operated import OperatedStack
 from stack.operators_view import PrefectView
 from stack.visitor import Visitor
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(7200)
 
 
 @pytest.fixture

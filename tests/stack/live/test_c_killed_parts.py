@@ -15,7 +15,7 @@ from stack.payload import LARGE_FILES
 from stack.visitor import Visitor
 from stack.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(7200)
 
 
 def _runtime_container(stack: OperatedStack) -> None:
@@ -69,7 +69,7 @@ def test_a_data_set_is_retrieved_when_the_retrieval_worker_is_killed(
     pid = visitor.ingest(large)
     visitor.archived(pid)
     job = visitor.catalogue.create_retrieve_job(pid, "p12345")
-    wait_for("a container that retrieves", stack.runs, 120, 0.1)
+    wait_for("a container that retrieves", lambda: stack.runs("retrieve-"), 300, 0.1)
     stack.strike("prefect-retrieval-worker")
     ended = visitor.finished(job, within_s=900)
     assert ended.is_successful, ended.message

@@ -13,7 +13,7 @@ from stack.operated import OperatedStack
 from stack.operators_view import PrefectView
 from stack.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(7200)
 
 _INNER_PORTS = (3000, 4200, 5432, 6379, 8000, 8080, 8082, 9000, 9001)
 _TRY_PORTS = """

@@ -20,7 +20,7 @@ from stack.payload import LARGE_FILES, write_noise
 from stack.visitor import Visitor
 from stack.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = pytest.mark.timeout(7200)
 
 _ARCHIVAL, _RETRIEVAL = "prefect-archival-worker", "prefect-retrieval-worker"
 _PIECE = b"slow" * 256

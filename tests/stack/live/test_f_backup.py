@@ -10,8 +10,9 @@ from stack.operated import OperatedStack
 from stack.operators_view import PrefectView
 from stack.payload import write_noise
 from stack.visitor import Visitor
+from stack.waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(3600), pytest.mark.long]
+pytestmark = [pytest.mark.timeout(7200), pytest.mark.long]
 
 _DATABASES = ("ledger", "prefect")
 
@@ -44,7 +45,7 @@ def test_databases_come_back_from_their_backup_and_what_was_archived_since_is_ma
     assert since not in _known(stack)
     stack.up()
 
-    assert prefect.registered() == registered
+    wait_for("everything is registered as before", lambda: prefect.registered() == registered, 120)
     stack.compose("exec", "-T", "reconciliation", "archiver", "lts", "rebuild-ledger")
     assert _known(stack) >= {before, since}
     for pid in (before, since):

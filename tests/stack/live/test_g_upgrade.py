@@ -15,7 +15,7 @@ from stack.payload import write_noise
 from stack.visitor import Visitor
 from stack.waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(5400), pytest.mark.long]
+pytestmark = [pytest.mark.timeout(7200), pytest.mark.long]
 
 _PROJECT = Path(__file__).parents[3]
 _REVISION = "SELECT version_num FROM alembic_version"
