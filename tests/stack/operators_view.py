@@ -125,6 +125,7 @@ class PrefectView:
 _PASSING = {
     "updated",
     "last_polled",
+    "status",  # whether a worker has asked lately
     "active_slots",
     "slot_decay_per_second",
     "denied_slots",

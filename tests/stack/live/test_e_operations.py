@@ -20,7 +20,7 @@ from stack.payload import LARGE_FILES, write_noise
 from stack.visitor import Visitor
 from stack.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(7200)
+pytestmark = [pytest.mark.timeout(7200), pytest.mark.long]
 
 _ARCHIVAL, _RETRIEVAL = "prefect-archival-worker", "prefect-retrieval-worker"
 _PIECE = b"slow" * 256
@@ -68,7 +68,6 @@ def _slowly() -> Iterator[bytes]:
         time.sleep(1)
 
 
-@pytest.mark.long
 def test_an_upload_slower_than_a_minute_arrives_and_its_storage_class_is_dropped(
     stack: OperatedStack, note: Note
 ) -> None:
@@ -106,7 +105,6 @@ def test_a_worker_that_is_stopped_waits_for_its_run(
         stack.wait_until_ready()
 
 
-@pytest.mark.long
 def test_two_workers_of_a_pool_keep_to_its_limit_together(
     stack: OperatedStack, visitor: Visitor, prefect: PrefectView, tmp_path: Path, note: Note
 ) -> None:
@@ -127,7 +125,6 @@ def test_two_workers_of_a_pool_keep_to_its_limit_together(
     assert prefect.taken_slots() == {}
 
 
-@pytest.mark.long
 def test_each_worker_starts_alone_and_everything_is_there_again_after_it(
     stack: OperatedStack, visitor: Visitor, tmp_path: Path
 ) -> None:
