@@ -1,7 +1,7 @@
 """Working on a job: its data sets side by side, each failing alone."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar, cast
 
 import stamina
@@ -72,6 +72,18 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(error, TransientError) and not isinstance(error, DatasetBusyError | NoSpaceError)
 
 
+def _tries(stop: Stop, may_pass: Callable[[Exception], bool]) -> Iterable[stamina.Attempt]:
+    """Attempts with back-off while what fails may pass and nobody asked to stop."""
+    return stamina.retry_context(
+        on=lambda error: may_pass(error) and not stop.is_asked,
+        attempts=TRIES,
+        timeout=None,
+        wait_initial=10,
+        wait_max=300,
+        wait_jitter=5,
+    )
+
+
 def with_tries(pid: str, work: Callable[[Tools], T]) -> T:
     """`work`, tried again while what went wrong, in opening its tools too, may pass; then its error.
 
@@ -79,14 +91,7 @@ def with_tries(pid: str, work: Callable[[Tools], T]) -> T:
         StoppedError: the run is being cancelled; what went wrong then is of no account.
     """
     stop = Stop()
-    for attempt in stamina.retry_context(
-        on=lambda error: _may_pass(error) and not stop.is_asked,
-        attempts=TRIES,
-        timeout=None,
-        wait_initial=10,
-        wait_max=300,
-        wait_jitter=5,
-    ):
+    for attempt in _tries(stop, _may_pass):
         with attempt:
             stop.check()
             if attempt.num > 1:
@@ -103,14 +108,7 @@ def _run_of_its_own(run: Callable[[str], DatasetResult], pid: str) -> DatasetRes
         StoppedError: the job's run is being cancelled.
     """
     stop = Stop()
-    for attempt in stamina.retry_context(
-        on=lambda error: isinstance(error, QueueError) and not stop.is_asked,
-        attempts=TRIES,
-        timeout=None,
-        wait_initial=10,
-        wait_max=300,
-        wait_jitter=5,
-    ):
+    for attempt in _tries(stop, lambda error: isinstance(error, QueueError)):
         with attempt:
             stop.check()
             with server_may_be_away():
