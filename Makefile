@@ -33,7 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  { echo "Python's venv module is missing: install it (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@echo "Installing the dependencies into $(VENV); the first time this takes a few minutes."
-	@$(PIP) install -r requirements.lock >$(VENV)/pip.log 2>&1 && \
+	@$(PIP) install --no-deps --require-hashes -r requirements.lock >$(VENV)/pip.log 2>&1 && \
 	 $(PIP) install --no-deps --no-build-isolation -e . >>$(VENV)/pip.log 2>&1 || \
 	  { echo "The dependencies could not be installed: does pip reach a package registry (pip config list)? Its words: $(VENV)/pip.log" >&2; exit 1; }
 	@touch $@

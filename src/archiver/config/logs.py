@@ -34,7 +34,6 @@ def configure_logs(
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
     )
     logger = logging.getLogger("archiver")
     logger.setLevel(level.upper())
