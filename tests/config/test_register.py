@@ -73,7 +73,7 @@ class Registrar:
         return {
             f"{change['kind']} {change['name']}": change["action"]
             for change in answer["changes"]
-            if change["action"] != "unchanged"
+            if change["action"] not in {"unchanged", "kept"}
         }
 
     def secret_value(self, block: str) -> object:
@@ -136,9 +136,20 @@ def test_blocks_made_by_hand_stay(registrar: Registrar) -> None:
     registrar.changes()
     del registrar.environment["GITHUB_OPENEM_USERNAME_FILE"]
 
-    registrar.changes()
+    done = registrar.run()
 
     assert registrar.secret_value("github-openem-username") == "by-hand"
+    assert "! kept      secret github-openem-username  (set by nothing here: " in done.stdout
+    assert "by-hand" not in done.stdout + done.stderr
+
+
+def test_a_variable_that_nothing_sets_any_more_stays_and_is_told(registrar: Registrar) -> None:
+    registrar.changes(LTS_COPIES="/mnt/copy")
+
+    done = registrar.run()
+
+    assert registrar.read("variables/name/lts_copies")["value"] == "/mnt/copy"
+    assert "! kept      variable lts_copies  (/mnt/copy; set by nothing here: " in done.stdout
 
 
 def test_a_dry_run_tells_and_changes_nothing(registrar: Registrar) -> None:

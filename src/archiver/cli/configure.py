@@ -9,7 +9,7 @@ import typer
 
 from archiver.cli.errors import CommandError
 
-_MARKS = {"created": "+", "updated": "~", "unchanged": " "}
+_MARKS = {"created": "+", "updated": "~", "unchanged": " ", "kept": "!"}
 
 
 def configure(

@@ -15,6 +15,8 @@ class Action(StrEnum):
     CREATED = "created"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
+    KEPT = "kept"
+    """On the server, and given by nothing here: made by hand, or no longer wanted. Whoever registers may know."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,12 @@ class Change:
     name: str
     action: Action
     detail: str = ""
+
+
+def keep(kind: str, name: str, value: str = "") -> Change:
+    """Tell that a thing is on the server though nothing here gives it. It is left as it is."""
+    was = f"{value}; " if value else ""
+    return Change(kind, name, Action.KEPT, f"{was}set by nothing here: remove it in Prefect where it is not wanted")
 
 
 def settle(

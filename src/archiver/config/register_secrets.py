@@ -7,7 +7,7 @@ from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ObjectNotFound
 
-from archiver.config.register_changes import Change, settle
+from archiver.config.register_changes import Change, keep, settle
 from archiver.config.sources import read_environment
 
 REGISTRY_USER = "github-openem-username"
@@ -39,15 +39,21 @@ def find_secrets() -> dict[str, str]:
     return found
 
 
+def _read(client: SyncPrefectClient, name: str) -> object | None:
+    try:
+        document = client.read_block_document_by_name(name, Secret.get_block_type_slug())
+    except ObjectNotFound:
+        return None
+    return document.data.get("value")
+
+
 def register_secrets(client: SyncPrefectClient, secrets: Mapping[str, str], *, dry_run: bool) -> Iterator[Change]:
-    """Write each secret that differs from the block on the server; blocks without a value here stay as they are."""
+    """Write each secret that differs from the block on the server; blocks without a value here stay as they are, and are told."""
+    for name in SECRET_BLOCKS:
+        if name not in secrets and _read(client, name) is not None:
+            yield keep("secret", name)
     for name, value in secrets.items():
-        try:
-            document = client.read_block_document_by_name(name, Secret.get_block_type_slug())
-        except ObjectNotFound:
-            existing = None
-        else:
-            existing = document.data.get("value")
+        existing = _read(client, name)
 
         def write(name: str = name, value: str = value) -> None:
             Secret(value=value).save(name, overwrite=True)

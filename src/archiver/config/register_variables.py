@@ -11,7 +11,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 from pydantic import SecretStr, ValidationError
 
-from archiver.config.register_changes import Change, ConfigurationError, settle
+from archiver.config.register_changes import Change, ConfigurationError, keep, settle
 from archiver.config.settings import FlowConfiguration
 from archiver.config.sources import EnvironmentSettings, read_environment
 
@@ -120,7 +120,10 @@ def find_variables(file: Path | None) -> dict[str, str]:
 
 
 def register_variables(client: SyncPrefectClient, variables: Mapping[str, str], *, dry_run: bool) -> Iterator[Change]:
-    """Register each variable whose value is not there yet."""
+    """Register each variable whose value is not there yet, and tell of those that nothing here sets (any more)."""
+    for name in sorted(known_variables() - variables.keys()):
+        if (left := client.read_variable_by_name(name)) is not None:
+            yield keep("variable", name, str(left.value))
     for name, value in variables.items():
         existing = client.read_variable_by_name(name)
 
