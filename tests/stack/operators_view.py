@@ -135,4 +135,9 @@ _PASSING = {
 
 def _lasting(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     kept = [{key: value for key, value in each.items() if key not in _PASSING} for each in found]
+    for each in kept:
+        # Each deployment of flows makes the schedules anew.
+        for schedule in each.get("schedules", ()):
+            for key in ("id", "created", "updated"):
+                schedule.pop(key, None)
     return sorted(kept, key=lambda each: str(each["id"]))

@@ -108,8 +108,11 @@ def test_a_worker_that_is_stopped_waits_for_its_run(
 def test_two_workers_of_a_pool_keep_to_its_limit_together(
     stack: OperatedStack, visitor: Visitor, prefect: PrefectView, tmp_path: Path, note: Note
 ) -> None:
-    stack.scale(_ARCHIVAL, 2)
+    # A pool's limit counts runs; a container ends a little after its run. The limits of the workers count containers.
+    halved = stack.with_values({"PREFECT_WORKER_LIMIT": "1"})
+    halved.up(_ARCHIVAL)
     try:
+        halved.scale(_ARCHIVAL, 2)
         pool = stack.configuration()["services"][_ARCHIVAL]["environment"]["PREFECT_ARCHIVAL_WORKPOOL_NAME"]
         wait_for("both workers are known to the server", lambda: len(prefect.workers_online(pool)) >= 2, 120)
         with run_containers() as counted:
@@ -118,6 +121,8 @@ def test_two_workers_of_a_pool_keep_to_its_limit_together(
                 visitor.archived(pid)
     finally:
         stack.scale(_ARCHIVAL, 1)
+        stack.up(_ARCHIVAL)
+        stack.wait_until_healthy(_ARCHIVAL)
     note("containers at once, with two workers", f"{counted.most_at_once} ({counted.started} in all)")
     assert all(len(datablocks_of_whole_bag(stack, pid)) == 1 for pid in pids)
     assert counted.started == len(pids)
