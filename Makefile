@@ -45,7 +45,9 @@ demo: setup ## Archive a data set and bring it back, here (FOLDER=a folder of yo
 
 # STACK=docker takes the containers of docker-compose.yml, for development; STACK=production those of .env alone.
 ENV_FILES = --env-file .env $(if $(filter production,$(STACK)),,--env-file .development.env)
-DOCKER   ?= $(if $(wildcard $(BIN)/docker-compose),$(BIN)/docker-compose,docker compose)
+# That of the package itself: the command it installs in bin/ ends well whatever Compose said.
+OWN_COMPOSE = $(firstword $(wildcard $(VENV)/lib/python*/site-packages/compose/docker-compose))
+DOCKER   ?= $(or $(OWN_COMPOSE),docker compose)
 COMPOSE   = $(if $(STACK),$(DOCKER) $(ENV_FILES),$(error Say which stack: STACK=docker or STACK=production))
 
 up: $(if $(STACK),,setup) ## Start the whole service on this machine (STACK=docker: in containers)

@@ -21,6 +21,7 @@ from stack.addresses import Addresses
 from stack.commands import run
 from stack.engine import Engine
 from stack.waiting import wait_for
+from support.compose_program import compose_program
 
 PROJECT = "archiver-stack-test"
 RUN_LABEL = "archiver.role=run"
@@ -70,7 +71,7 @@ class OperatedStack:
         """A command of Compose on the development stack."""
         return run(
             [
-                *(_PROGRAMS / "docker-compose", "--env-file", ".env", "--env-file", ".development.env"),
+                *(compose_program(), "--env-file", ".env", "--env-file", ".development.env"),
                 *words,
             ],
             folder=self.folder,

@@ -3,17 +3,16 @@
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.compose_program import compose_program
 from support.prefect_servers import shipped
 
 ROOT = Path(__file__).parents[2]
-_COMPOSE = Path(sys.executable).with_name("docker-compose")
 _FILES = {"production": (".env",), "development": (".env", ".development.env")}
 _PROFILES = ("authentik", "development", "minio", "monitoring", "tools")
 _WORKERS = {"prefect-archival-worker", "prefect-retrieval-worker"}
@@ -53,7 +52,7 @@ def stack(deployment: str) -> dict[str, Any]:
     profiles = [option for profile in _PROFILES for option in ("--profile", profile)]
     # Without the variables of whoever runs the tests.
     read = subprocess.run(
-        [str(_COMPOSE), *files, *profiles, "config", "--format", "json"],
+        [str(compose_program()), *files, *profiles, "config", "--format", "json"],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin"},
         capture_output=True,

@@ -17,10 +17,10 @@ import httpx
 
 from archiver.local.ports import choose_free
 from archiver.local.postgres import start_postgres
+from support.compose_program import compose_program
 from support.proxy import traefik
 
 ROOT = Path(__file__).parents[2]
-_COMPOSE = Path(sys.executable).with_name("docker-compose")
 _AUTH = "archiver:of-several-servers"
 _REDIS_PASSWORD = "of-redis"  # of a server that ends with the test
 _START_WITHIN_S = 300.0
@@ -40,7 +40,7 @@ def shipped() -> Mapping[str, Any]:
     """Every service of docker-compose.scaled.yml on docker-compose.yml, as Compose understands them."""
     files = ("--file", "docker-compose.yml", "--file", "docker-compose.scaled.yml")
     said = subprocess.run(
-        [str(_COMPOSE), "--env-file", ".env", *files, "--profile", "minio", "config", "--format", "json"],
+        [str(compose_program()), "--env-file", ".env", *files, "--profile", "minio", "config", "--format", "json"],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin"},
         check=True,
