@@ -48,7 +48,7 @@ def _read(client: SyncPrefectClient, name: str) -> object | None:
 
 
 def register_secrets(client: SyncPrefectClient, secrets: Mapping[str, str], *, dry_run: bool) -> Iterator[Change]:
-    """Write each secret that differs from the block on the server; blocks without a value here stay as they are, and are told."""
+    """Write each secret that differs from the block on the server; blocks without a value here stay, and are told."""
     for name in SECRET_BLOCKS:
         if name not in secrets and _read(client, name) is not None:
             yield keep("secret", name)

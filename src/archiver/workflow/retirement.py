@@ -27,7 +27,7 @@ from archiver.workflow.holdings.listing import Holdings, HoldingState
 from archiver.workflow.holdings.rebuilding import note_event_in_ledger, recorded_totals
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.ledger import Ledger
-from archiver.workflow.ledger.records import Claim, RetirementRecord, RetirementState
+from archiver.workflow.ledger.records import Claim, RetirementRecord, RetirementState, UploadState
 from archiver.workflow.names import PAYLOAD_FOLDER, bag_folder, check_pid
 from archiver.workflow.storage.lts import ShareAddress
 from archiver.workflow.tombstones import Event, EventKind, RecordedTar, find_event, note_event, remove_bag
@@ -117,10 +117,7 @@ def tell_retirement(catalogue: Catalogue, ledger: Ledger, storage_location: str,
     if record.state.stage is not None:
         ledger.expire_copies(bag_folder(pid))
     try:
-        if record.state is RetirementState.REMOVED:
-            for block in catalogue.datablocks(pid, with_files=False):
-                if is_of_bag(pid, block.archive_id):
-                    catalogue.remove_datablock(pid, block)
+        # First what users read: removing datablocks is a right that the service may not have yet.
         catalogue.update_lifecycle(
             pid,
             lifecycle_of_archived(storage_location)
@@ -129,6 +126,10 @@ def tell_retirement(catalogue: Catalogue, ledger: Ledger, storage_location: str,
                 record.message, storage_location, is_removed=record.state is RetirementState.REMOVED
             ),
         )
+        if record.state is RetirementState.REMOVED:
+            for block in catalogue.datablocks(pid, with_files=False):
+                if is_of_bag(pid, block.archive_id):
+                    catalogue.remove_datablock(pid, block)
     except UnknownDatasetError as error:
         log.warning("withdrawal_of_unknown_dataset", pid=pid, reason=str(error))
     ledger.mark_retirement_told(record)
@@ -168,6 +169,11 @@ class Retiring:
         if event is not None and event.kind.is_withdrawn:
             raise RetirementStateError(event.message)
         self._must_be_archived(pid)
+        before = self.ledger.retirement(pid)
+        if before is not None and before.state is RetirementState.RESTORED:
+            raise RetirementStateError(
+                f"{pid} was restored, and the catalogue is still to be told, which reconciliation does. Try again then."
+            )
         preview = self._preview(pid, totals, self.ledger.now() + self.restorable_for, reason)
         if dry_run:
             return preview, ""
@@ -308,11 +314,18 @@ class Retiring:
         return event, self.child.call(recorded_totals, None, self.share, pid)
 
     def _must_be_archived(self, pid: str) -> None:
+        """Archived to the end: once it is withdrawn, no run goes on with it, nor empties its landing zone."""
         record = self.ledger.dataset(pid)
         if record is None or record.archived_at is None:
             raise RetirementStateError(
                 f"The ledger does not know yet that {pid} is archived. Let it learn that from the share "
                 "(archiver reconcile), then try again."
+            )
+        upload = self.ledger.find_upload(pid)
+        if upload is not None and upload.state in (UploadState.OPEN, UploadState.FINALIZED):
+            raise RetirementStateError(
+                f"The landing zone still holds what was uploaded of {pid} ({upload.state}): its archive job has not "
+                "ended. Let it end (archiver jobs; archiver retry), or end the upload, then try again."
             )
 
     def _asked_for(self, pid: str, state: RetirementState, word: str, again: str) -> RetirementRecord:

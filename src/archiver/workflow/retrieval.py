@@ -197,8 +197,17 @@ class Retrieval:
     def _datablocks(
         self, child: ChildProcess, pid: str, registered: Sequence[Datablock], recorded: Sequence[RecordedDatablock]
     ) -> list[_Wanted]:
-        """The datablocks: as the bag records them, or as their files show for tars of the older service."""
+        """The datablocks: as the bag records them, or as their files show for tars of the older service.
+
+        Raises:
+            PermanentError: the catalogue knows only some datablocks of the bag. A part is never given out as the whole.
+        """
         by_id = {each.archive_id: each for each in recorded}
+        if missing := by_id.keys() - {block.archive_id for block in registered}:
+            raise PermanentError(
+                f"The catalogue lacks {len(missing)} of the {len(by_id)} datablocks of {pid} that lie in the archive. "
+                f"Nothing was brought back: operators, register them again: archiver catalogue repair {pid} --apply"
+            )
         older = [block for block in registered if block.archive_id not in by_id]
         _check_older(pid, older)
         sizes = child.call(measure_tars, None, self._tools.share, [block.archive_id for block in older])

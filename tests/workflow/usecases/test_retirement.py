@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import bagit  # type: ignore[import-untyped]
@@ -291,6 +291,25 @@ def test_only_what_this_service_archived_can_be_withdrawn(facility: Facility, of
             office().request(unknown, "", dry_run=False)
 
 
+def test_what_still_lies_in_the_landing_zone_is_archived_to_its_end_first(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    ledger = facility.tools.ledger
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    ledger.reserve_upload(archived, "ada", "facility", 10, 10, 1000, soon)
+    with pytest.raises(RetirementStateError, match="landing zone still holds"):
+        office().request(archived, "", dry_run=False)
+    ledger.abort_upload(archived)
+    _, word = office().request(archived, "", dry_run=False)
+    ledger.reserve_upload(archived, "ada", "facility", 10, 10, 1000, soon)
+    ledger.finalize_upload(archived, 10)
+
+    with pytest.raises(RetirementStateError, match="landing zone still holds"):
+        office().confirm(archived, word, dry_run=False)
+
+    assert stage(facility, archived) is Stage.EMPTIED
+
+
 # ---------------------------------------------------------------------------------------- restored
 
 
@@ -314,6 +333,23 @@ def test_a_restored_data_set_is_what_it_was(facility: Facility, office: Office, 
     assert office.child.call(verify_bag, None, facility.tools.share, archived, members=True).is_good
     office.retire(archived)
     assert events(facility, archived)[-1] == "0003-retired.json"
+
+
+def test_a_restored_data_set_is_not_asked_for_again_before_the_catalogue_knows(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    office.retire(archived)
+    nowhere = facility.catalogue_settings.model_copy(update={"scicat_endpoint": DEAD_ADDRESS, "scicat_retry_s": 0.1})
+    with Catalogue.open(nowhere) as away:
+        replace(office(), catalogue=away).restore(archived, dry_run=False)
+
+    with pytest.raises(RetirementStateError, match="still to be told"):
+        office().request(archived, "", dry_run=False)
+    assert not facility.tools.ledger.request_retirement(archived, "ada", "", "abc", timedelta(days=1))
+
+    tell_retirement(facility.tools.catalogue, facility.tools.ledger, "ETHZ", archived)
+    assert facility.lifecycle(archived)["retrievable"] is True
+    office().request(archived, "", dry_run=False)
 
 
 def test_it_can_be_restored_after_its_time_too_while_nothing_was_removed(

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from archiver.workflow.download_script import download_script
-from archiver.workflow.errors import DamagedError, NotRetrievableError
+from archiver.workflow.errors import DamagedError, NotRetrievableError, PermanentError
 from archiver.workflow.monitor import Monitor
 from archiver.workflow.retrieval import Retrieval, RetrievalOutcome
 from support.facility import Facility
@@ -39,6 +39,17 @@ def test_links_give_the_archived_tars_back(facility: Facility, tmp_path: Path) -
     with tarfile.open(tar) as opened:
         assert sorted(opened.getnames()) == sorted(FILES)
     assert facility.lifecycle(pid)["retrieveStatusMessage"] == "datasetRetrieved"
+
+
+def test_a_part_is_never_given_out_as_the_whole(facility: Facility) -> None:
+    pid = facility.ingest({f"{number}.bin": bytes(1000) for number in range(3)})
+    facility.with_settings(archiver_target_size_gb=1e-6).archive(pid)
+    first, *others = facility.tools.catalogue.datablocks(pid, with_files=False)
+    assert len(others) == 2
+    facility.tools.catalogue.remove_datablock(pid, first)
+
+    with pytest.raises(PermanentError, match="lacks 1 of the 3 datablocks"):
+        facility.retrieve(pid)
 
 
 def test_the_download_script_unpacks_what_was_archived(facility: Facility, tmp_path: Path) -> None:

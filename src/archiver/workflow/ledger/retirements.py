@@ -11,9 +11,6 @@ from archiver.workflow.ledger.datasets import ARCHIVED, claim_lost, held_by
 from archiver.workflow.ledger.records import Claim, RetirementRecord, RetirementState, Stage
 from archiver.workflow.ledger.tables import UtcDateTime, datablocks, datasets, retirements, retrievals
 
-_OPEN = (RetirementState.REQUESTED, RetirementState.RESTORED)
-"""In which a data set is not withdrawn."""
-
 
 def _record(row: Row[Any]) -> RetirementRecord:
     found = fields(row)
@@ -36,9 +33,10 @@ class Retirements(Database):
             return [_record(row) for row in connection.execute(select(retirements).order_by(retirements.c.pid))]
 
     def request_retirement(self, pid: str, by: str, reason: str, word: str, valid: timedelta) -> bool:
-        """Notes who wants to withdraw a data set, and the word that confirms it; False where it is withdrawn.
+        """Notes who wants to withdraw a data set, and the word that confirms it.
 
-        A request takes the place of an earlier one.
+        A request takes the place of an earlier one, and of nothing else: False where the data set is withdrawn, or
+        restored and the catalogue is still to be told.
         """
         asked = insert(retirements).values(
             pid=pid,
@@ -52,7 +50,7 @@ class Retirements(Database):
         )
         changes = {name: asked.excluded[name] for name in ("state", "at", "by", "reason", "word", "word_until", "told")}
         statement = asked.on_conflict_do_update(
-            index_elements=[retirements.c.pid], set_=changes, where=retirements.c.state.in_(_OPEN)
+            index_elements=[retirements.c.pid], set_=changes, where=retirements.c.state == RetirementState.REQUESTED
         ).returning(retirements.c.pid)
         with self._transaction() as connection:
             return connection.execute(statement).one_or_none() is not None
