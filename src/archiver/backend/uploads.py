@@ -23,6 +23,7 @@ from archiver.workflow.ledger.errors import (
 )
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import UploadRecord, UploadState
+from archiver.workflow.ledger.uploads import LIVE
 from archiver.workflow.names import DATASETS_FOLDER, RAW_FILES, dataset_prefix, file_path_of_key
 from archiver.workflow.storage.object_store import CompletedPart, ObjectStore, UploadRefusedError
 
@@ -249,7 +250,7 @@ class DatasetUploads:
 
     def _own_live_upload(self, caller: Principal, pid: str) -> UploadRecord:
         upload = self._ledger.find_upload(pid)
-        if upload is None or upload.state not in (UploadState.OPEN, UploadState.FINALIZED):
+        if upload is None or upload.state not in LIVE:
             raise NoOpenUploadError(f"There is no upload of {pid} to finish. Ask /s3/requestDatasetUpload for one.")
         return self._require_holder(caller, upload)
 

@@ -27,7 +27,8 @@ from archiver.workflow.holdings.listing import Holdings, HoldingState
 from archiver.workflow.holdings.rebuilding import note_event_in_ledger, recorded_totals
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.ledger import Ledger
-from archiver.workflow.ledger.records import Claim, RetirementRecord, RetirementState, UploadState
+from archiver.workflow.ledger.records import Claim, RetirementRecord, RetirementState
+from archiver.workflow.ledger.uploads import LIVE
 from archiver.workflow.names import PAYLOAD_FOLDER, bag_folder, check_pid
 from archiver.workflow.storage.lts import ShareAddress
 from archiver.workflow.tombstones import Event, EventKind, RecordedTar, find_event, note_event, remove_bag
@@ -322,7 +323,7 @@ class Retiring:
                 "(archiver reconcile), then try again."
             )
         upload = self.ledger.find_upload(pid)
-        if upload is not None and upload.state in (UploadState.OPEN, UploadState.FINALIZED):
+        if upload is not None and upload.state in LIVE:
             raise RetirementStateError(
                 f"The landing zone still holds what was uploaded of {pid} ({upload.state}): its archive job has not "
                 "ended. Let it end (archiver jobs; archiver retry), or end the upload, then try again."

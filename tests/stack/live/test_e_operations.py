@@ -110,8 +110,8 @@ def test_two_workers_of_a_pool_keep_to_its_limit_together(
 ) -> None:
     # A pool's limit counts runs; a container ends a little after its run. The limits of the workers count containers.
     halved = stack.with_values({"PREFECT_WORKER_LIMIT": "1"})
-    halved.up(_ARCHIVAL)
     try:
+        halved.up(_ARCHIVAL)
         halved.scale(_ARCHIVAL, 2)
         pool = stack.configuration()["services"][_ARCHIVAL]["environment"]["PREFECT_ARCHIVAL_WORKPOOL_NAME"]
         wait_for("both workers are known to the server", lambda: len(prefect.workers_online(pool)) >= 2, 120)
