@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from tools.status.checks import Check, look
 from tools.status.report import Circumstances, report
 from tools.status.results import Outcome, Result
 
+RUN = {"date": "2026-01-01", "commit": "0987fed", "machine": "here", "factor": 1, "runs": 3}
 WHERE = Circumstances("0123abc", False, "2026-01-02 03:04 UTC", "Linux x86_64, 2 cores, Python 3.11.7", "1.2.3")
 PASSING = '<testsuites><testsuite><testcase classname="tests.a" name="test_one"/></testsuite></testsuites>'
 FAILING = """<testsuites><testsuite>
@@ -129,14 +131,14 @@ def test_the_page_says_commit_outcomes_and_what_failed() -> None:
         Result("Audit", Outcome.NOT_RUN, "no | answer\n there"),
     ]
 
-    page = report(WHERE, results, None)
+    page = report(WHERE, results, [])
 
     assert "commit `0123abc`; 2026-01-02" in page
     assert "| Tests | **failed** | 1 passed, 1 failed | 61 s |" in page
     assert r"| Audit | **not run** | no \| answer there |  |" in page
     assert "* `tests.a::test_two`" in page
     assert "not run: there are no results here" in page
-    assert "with changes that are not committed" in report(replace(WHERE, is_changed=True), results, None)
+    assert "with changes that are not committed" in report(replace(WHERE, is_changed=True), results, [])
 
 
 def test_the_page_shows_the_ratios_of_the_benchmarks_and_what_they_were_measured_on() -> None:
@@ -152,14 +154,30 @@ def test_the_page_shows_the_ratios_of_the_benchmarks_and_what_they_were_measured
     }
     missed = {**figure, "subject": "B", "ratio": 0.9, "aim": {"most": 0.75, "of": "Y"}, "met": False}
     plain = {**figure, "figure": "yardstick", "ratio": None, "aim": None, "met": None}
-    measured = {"date": "2026-01-01", "commit": "0987fed", "machine": "here", "figures": [figure, missed, plain]}
+    measured = {**RUN, "figures": [figure, missed, plain]}
 
-    page = report(WHERE, [], measured)
+    page = report(WHERE, [], [measured])
 
-    assert "Measured 2026-01-01 at commit 0987fed on here." in page
+    assert "Measured 2026-01-01 at commit 0987fed on here; at full size, medians of 3." in page
     assert "| minio | A | archive | 12.3 s | 1.55 Y | ≤ 1.6 Y | yes |" in page
     assert "| **no** |" in page
     assert "yardstick" not in page
+
+
+def test_of_each_figure_the_page_shows_the_one_measured_last() -> None:
+    figure = {"server": "minio", "figure": "archive", "unit": "s", "ratio": None, "aim": {"most": 9, "of": ""}}
+
+    def run(commit: str, **medians: float) -> dict[str, Any]:
+        figures = [{**figure, "subject": name, "median": value, "met": True} for name, value in medians.items()]
+        return {**RUN, "commit": commit, "factor": 0.25, "figures": figures}
+
+    page = report(WHERE, [], [run("0000001", A=1.5, B=2.5), run("0000002", A=3.5)])
+
+    assert page.index("0000002") < page.index("0000001")
+    assert "at 0.25 of the size" in page
+    assert "| A | archive | 3.5 s |" in page
+    assert "| B | archive | 2.5 s |" in page
+    assert "1.5 s" not in page
 
 
 # ---------------------------------------------------------------------------------------------- command

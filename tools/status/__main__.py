@@ -45,13 +45,9 @@ def _circumstances() -> Circumstances:
     )
 
 
-def _measured(folder: Path) -> dict[str, Any] | None:
-    """The newest results of the benchmarks."""
-    found = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime)
-    if not found:
-        return None
-    document: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
-    return document
+def _measured(folder: Path) -> list[dict[str, Any]]:
+    """What the benchmarks wrote, the oldest first: names begin with the time."""
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
 
 
 def _say(results: Sequence[Result]) -> None:

@@ -72,13 +72,15 @@ def _tests() -> list[Result]:
     return results
 
 
-def _faults() -> list[Result]:
-    junit = FOLDER / "faults.xml"
+def _made(title: str, target: str, options: str = "") -> list[Result]:
+    """Tests of a make target of their own."""
+    junit = FOLDER / f"{target}.xml"
     junit.unlink(missing_ok=True)
-    done = run("faults", ["make", "--silent", "faults", f"OPTIONS=--junitxml={junit}"], _TESTS_TIMEOUT_S)
+    command = ["make", "--silent", target, f"OPTIONS=--junitxml={junit} {options}".rstrip()]
+    done = run(target, command, _TESTS_TIMEOUT_S)
     if not junit.is_file():
-        return [Result("Faults", Outcome.FAILED, f"they ended with {done.code} and left no report")]
-    return [readings.tests("Faults", done.code, junit.read_text(encoding="utf-8"))]
+        return [Result(title, Outcome.FAILED, f"they ended with {done.code} and left no report")]
+    return [readings.tests(title, done.code, junit.read_text(encoding="utf-8"))]
 
 
 def _ruff() -> list[Result]:
@@ -147,7 +149,11 @@ CHECKS = (
     Check("Insecure code (bandit)", _bandit),
     Check("Known vulnerabilities (pip-audit)", _audit),
     Check("Tests", _tests),
-    Check("Faults", _faults),
+    Check("Faults", lambda: _made("Faults", "faults")),
+    Check("Monitoring (Prometheus)", lambda: _made("Monitoring (Prometheus)", "monitoring")),
+    Check("Browser", lambda: _made("Browser", "browser")),
+    Check("Scaling", lambda: _made("Scaling", "scaling")),
+    Check("Stack on Docker", lambda: _made("Stack on Docker", "stack-test", "-m 'not long'")),
 )
 
 

@@ -29,36 +29,58 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _benchmarks(measured: Mapping[str, Any] | None) -> list[str]:
-    if measured is None:
+def _newest(measured: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
+    """Each run of the benchmarks with the figures that no later one measured again, the newest run first."""
+    known: set[tuple[str, str, str]] = set()
+    runs = []
+    for run in reversed(measured):
+        figures = [each for each in run["figures"] if (each["server"], each["subject"], each["figure"]) not in known]
+        known |= {(each["server"], each["subject"], each["figure"]) for each in figures}
+        figures = [each for each in figures if each["ratio"] is not None or each["aim"] is not None]
+        if figures:
+            runs.append((run, figures))
+    return runs
+
+
+def _benchmarks(measured: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not measured:
         return ["not run: there are no results here (`make bench` makes them)"]
-    rows = ["| server | on | figure | median | times | aim | met |", "|---|---|---|---|---|---|---|"]
-    for figure in measured["figures"]:
-        ratio, aim = figure["ratio"], figure["aim"]
-        if ratio is None and aim is None:
-            continue
-        against = f" {aim['of']}" if aim and aim["of"] else ""
-        cells = (
-            figure["server"],
-            figure["subject"],
-            figure["figure"],
-            f"{figure['median']:,.3g} {figure['unit']}",
-            "" if ratio is None else f"{ratio:.2f}{against}",
-            "" if aim is None else f"≤ {aim['most']:g}{against or ' ' + figure['unit']}",
-            {True: "yes", False: "**no**", None: ""}[figure["met"]],
-        )
-        rows.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
-    where = f"Measured {measured['date']} at commit {measured['commit']} on {measured['machine']}."
-    return [where, "", *rows]
+    lines: list[str] = []
+    for run, figures in _newest(measured):
+        size = "at full size" if run["factor"] == 1 else f"at {run['factor']:g} of the size"
+        lines += [
+            f"Measured {run['date']} at commit {run['commit']} on {run['machine']}; {size}, medians of {run['runs']}.",
+            "",
+            "| server | on | figure | median | times | aim | met |",
+            "|---|---|---|---|---|---|---|",
+            *map(_figure, figures),
+            "",
+        ]
+    return lines[:-1]
 
 
-def report(where: Circumstances, results: Sequence[Result], measured: Mapping[str, Any] | None) -> str:
+def _figure(figure: Mapping[str, Any]) -> str:
+    ratio, aim = figure["ratio"], figure["aim"]
+    against = f" {aim['of']}" if aim and aim["of"] else ""
+    cells = (
+        figure["server"],
+        figure["subject"],
+        figure["figure"],
+        f"{figure['median']:,.3g} {figure['unit']}",
+        "" if ratio is None else f"{ratio:.2f}{against}",
+        "" if aim is None else f"≤ {aim['most']:g}{against or ' ' + figure['unit']}",
+        {True: "yes", False: "**no**", None: ""}[figure["met"]],
+    )
+    return f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+def report(where: Circumstances, results: Sequence[Result], measured: Sequence[Mapping[str, Any]]) -> str:
     """The whole of STATUS.md.
 
     Args:
         where: of what, when and where.
         results: the checks.
-        measured: what the benchmarks wrote (`benchmarks.report.document`), if there is anything.
+        measured: what each run of the benchmarks wrote (`benchmarks.report.document`), the oldest first.
     """
     changed = ", with changes that are not committed" if where.is_changed else ""
     rows = [
