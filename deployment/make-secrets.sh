@@ -30,6 +30,8 @@ write dashboarduser.txt operator
 write dashboardpass.txt "$(random)"
 write uploadedgekey.txt "$(random)"
 write metricstoken.txt "$(random)"
+write metricsuser.txt prometheus
+write metricspass.txt "$(random)"
 write jobsusername.txt scicat
 write jobspassword.txt "$(random)"
 write miniouser.txt archiver-root

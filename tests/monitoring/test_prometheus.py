@@ -1,5 +1,6 @@
 """Alert rules and remote write, by a real Prometheus (Debian's package; `make monitoring` installs it)."""
 
+import re
 import socket
 import ssl
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml  # type: ignore[import-untyped]
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 FOLDER = Path(__file__).parents[2] / "deployment" / "monitoring"
@@ -44,6 +46,25 @@ def test_the_configuration_is_one_prometheus_takes(remote: dict[str, str], tmp_p
     done = start_sh({"CHECK": "1", "PROMETHEUS_CONFIG": str(tmp_path / "written.yml"), **settings})
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("way", ["authorization", "basic_auth"])
+def test_a_prometheus_outside_takes_the_example_with_either_credential(way: str, tmp_path: Path) -> None:
+    lines = (FOLDER / "outside-prometheus.example.yml").read_text().splitlines()
+    if way == "basic_auth":
+        without = [line for line in lines if "authorization:" not in line and "credentials_file:" not in line]
+        lines = [re.sub(r"^    # (?=basic_auth:|  username:|  password_file:)", "    ", line) for line in without]
+    # promtool looks whether the files of credentials are there.
+    (tmp_path / "secret").write_text("secret")
+    written = tmp_path / "outside.yml"
+    written.write_text(re.sub(r"/etc/prometheus/\S+", str(tmp_path / "secret"), "\n".join(lines)))
+    done = subprocess.run(
+        ["promtool", "check", "config", str(written)], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (read,) = yaml.safe_load(written.read_text())["scrape_configs"]
+    assert {"authorization", "basic_auth"} & set(read) == {way}
 
 
 def test_a_credential_never_goes_out_in_clear(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from archiver.config.settings import ApiSettings
 from support.compose_program import compose_program
 from support.prefect_servers import shipped
 
@@ -111,6 +112,18 @@ def test_no_secret_is_in_an_environment(stack: dict[str, Any]) -> None:
     }
 
     assert open_ones == set()
+
+
+def test_a_service_is_given_every_secret_it_reads(stack: dict[str, Any]) -> None:
+    lacking = {
+        (name, variable)
+        for name, service in stack["services"].items()
+        for variable, value in (service.get("environment") or {}).items()
+        if str(value).startswith("/run/secrets/")
+        and value.removeprefix("/run/secrets/") not in {each["source"] for each in service.get("secrets") or ()}
+    }
+
+    assert lacking == set()
 
 
 def test_services_have_no_rights_they_do_not_need(stack: dict[str, Any]) -> None:
@@ -245,6 +258,31 @@ def test_secrets_are_for_their_owner_alone_and_stay_when_they_are_there(checkout
     passwords = [value for name, value in first.items() if "pass" in name and value and name != "jobspassword.txt"]
     assert len(set(passwords)) == len(passwords)
     assert first["ledgerpass.txt"].strip() in first["ledgerurl.txt"]
+
+
+def test_a_prometheus_outside_may_come_with_what_was_made_and_not_where_that_was_emptied(
+    stack: dict[str, Any], deployment: str, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _make_secrets(checkout, deployment)
+    files = {
+        f"/run/secrets/{name}": checkout / Path(secret["file"]).relative_to(ROOT)
+        for name, secret in stack["secrets"].items()
+    }
+    for variable, value in stack["services"]["archiver-service-api"]["environment"].items():
+        if variable.startswith("METRICS_"):
+            monkeypatch.setenv(variable, str(files[value]))
+
+    def known() -> list[str]:
+        api = ApiSettings()
+        secrets = (api.metrics_bearer_token, api.metrics_username, api.metrics_password)
+        return [secret.get_secret_value() for secret in secrets]
+
+    kept = checkout / ".secrets"
+    made = [(kept / f"metrics{name}.txt").read_text().strip() for name in ("token", "user", "pass")]
+    assert known() == made
+    assert all(made)
+    (kept / "metricspass.txt").write_text("\n")
+    assert known() == [*made[:2], ""]
 
 
 @pytest.fixture(scope="module")

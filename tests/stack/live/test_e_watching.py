@@ -60,14 +60,17 @@ def test_the_prometheus_of_the_stack_reads_its_metrics_and_has_its_rules(watched
     assert sum(len(group["rules"]) for group in groups) > 5
 
 
-def test_a_prometheus_outside_reads_the_metrics_with_the_token_only(stack: OperatedStack) -> None:
+def test_a_prometheus_outside_reads_the_metrics_with_token_or_password_only(stack: OperatedStack) -> None:
     with httpx.Client(timeout=30) as http:
         url = f"{stack.addresses.api}/metrics"
         assert http.get(url).status_code == 404
         assert http.get(url, headers={"Authorization": "Bearer wrong"}).status_code == 404
-        read = http.get(url, headers={"Authorization": f"Bearer {stack.secret('metricstoken')}"})
-    assert read.status_code == 200
-    assert "archiver_" in read.text
+        assert http.get(url, auth=(stack.secret("metricsuser"), "wrong")).status_code == 404
+        by_token = http.get(url, headers={"Authorization": f"Bearer {stack.secret('metricstoken')}"})
+        by_password = http.get(url, auth=(stack.secret("metricsuser"), stack.secret("metricspass")))
+    for read in (by_token, by_password):
+        assert read.status_code == 200
+        assert "archiver_" in read.text
 
 
 def test_operators_are_told_of_a_job_that_failed(stack: OperatedStack, visitor: Visitor, tmp_path: Path) -> None:
