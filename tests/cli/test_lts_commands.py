@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+from archiver.workflow.errors import PermanentError
+from archiver.workflow.holdings.reading import identity_so_far
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.names import DATASETS_FOLDER, bag_folder
 from archiver.workflow.storage.lts import IDENTITY_FILE, ShareAddress
-from support.bags import FILES, make_bag, new_share, tamper
+from support.bags import FILES, ignore, make_bag, new_share, tamper
+
+_NOBODY = 65534
 
 
 @pytest.fixture
@@ -51,6 +55,36 @@ def test_a_share_is_initialised_once(tmp_path: Path) -> None:
     assert uuid.UUID(_json(first)["share"]) == uuid.UUID(again.stdout.strip())
     assert "no mount point" in first.stderr
     assert again.stderr == ""
+
+
+def test_a_dry_init_tells_what_would_be_given_and_gives_nothing(tmp_path: Path) -> None:
+    share = ShareAddress(tmp_path / "new", uuid.uuid4())
+    nowhere = _run(share, "init", "--dry-run")
+    share.root.mkdir()
+
+    before, people = _run(share, "init", "--dry-run", "--json"), _run(share, "init", "--dry-run")
+
+    assert (nowhere.returncode, before.returncode, people.returncode) == (1, 0, 0)
+    assert "does not exist" in nowhere.stderr
+    assert (_json(before)["dry_run"], _json(before)["created"], _json(before)["share"]) == (True, True, None)
+    assert people.stdout == f"dry run, nothing was changed; {share.root} would get an identity\n"
+    assert "no mount point" in people.stderr
+    assert list(share.root.iterdir()) == []
+
+    given = _json(_run(share, "init", "--json"))["share"]
+    after = _json(_run(share, "init", "--dry-run", "--json"))
+    assert (after["created"], after["share"]) == (False, given)
+
+
+def test_a_dry_init_says_where_it_could_not_write() -> None:
+    user = os.getuid()
+    if user == 0:
+        os.setresuid(_NOBODY, -1, -1)  # who is asked about; what it may do otherwise stays
+    try:
+        with pytest.raises(PermanentError, match="/usr cannot be written to by user"):
+            identity_so_far(ignore, Path("/usr"))
+    finally:
+        os.setresuid(user, -1, -1)
 
 
 @pytest.mark.parametrize("command", [["list"], ["show", "x"], ["verify", "--all"], ["extract", "x", "--to", "out"]])

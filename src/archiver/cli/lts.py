@@ -95,16 +95,34 @@ def _amount(number: int | None, what: str) -> str:
 # ---------------------------------------------------------------------------------------------- init
 
 
-def init(root: Root = None, as_json: AsJson = False) -> None:
+def _note_no_mount(folder: Path) -> None:
+    if not folder.is_mount():
+        typer.echo(f"Note: {folder} is no mount point. If a share belongs there, mount it and try again.", err=True)
+
+
+def init(
+    root: Root = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell whether the share would get one; `created` says so.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Give a share its identity, and show it. Safe to repeat: a share keeps the identity it has."""
-    from archiver.workflow.holdings.reading import initialise
+    from archiver.workflow.holdings.reading import identity_so_far, initialise
 
     with _child(root) as (child, folder):
-        address, is_new = child.call(initialise, None, folder)
-    if is_new and not folder.is_mount():
-        typer.echo(f"Note: {folder} is no mount point. If a share belongs there, mount it and try again.", err=True)
-    with Answer(None, as_json=as_json, **_head(address)) as answer:
-        answer.end(str(address.identity), created=is_new)
+        if dry_run:
+            identity = child.call(identity_so_far, None, folder)
+            is_new = identity is None
+        else:
+            address, is_new = child.call(initialise, None, folder)
+            identity = address.identity
+    if is_new:
+        _note_no_mount(folder)
+    share = None if identity is None else str(identity)
+    with Answer(None, as_json=as_json, root=str(folder), share=share, dry_run=dry_run) as answer:
+        dry = "dry run, nothing was changed; " if dry_run else ""
+        answer.end(f"{dry}{share or f'{folder} would get an identity'}", created=is_new)
 
 
 # ---------------------------------------------------------------------------------------------- list

@@ -8,11 +8,15 @@ from archiver.cli.answers import Answer
 from archiver.cli.errors import CommandError
 
 NEEDS_ATTENTION = 3
+_ONLY_WATCHING_TELLS = "runs that died, and jobs of theirs: it takes watching them for a while, which the service does"
 
 
 def reconcile(
     without_share: Annotated[
         bool, typer.Option("--without-share", help="Do not compare the ledger with the long-term storage share.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be done now; nothing is changed anywhere.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Answer as one JSON document.")] = False,
 ) -> None:
@@ -25,17 +29,27 @@ def reconcile(
     from archiver.config.settings import FlowConfiguration, ReconciliationSettings
     from archiver.workflow.reconciliation import open_reconciliation
 
-    configure_logs()
-    with open_reconciliation(FlowConfiguration(), ReconciliationSettings(), with_share=not without_share) as service:
+    configure_logs("WARNING" if dry_run else "INFO")  # the log would tell as done what is only looked at
+    with_share = not without_share
+    with open_reconciliation(
+        FlowConfiguration(), ReconciliationSettings(), with_share=with_share, dry_run=dry_run
+    ) as service:
         report = service.reconcile(whole_share=True)
-    with Answer("done", as_json=as_json, failed=report.failed, alarms=report.alarms) as answer:
+    unknown = [_ONLY_WATCHING_TELLS] if dry_run else []
+    head = {"failed": report.failed, "alarms": report.alarms, "unknown": unknown}
+    with Answer("done", as_json=as_json, dry_run=dry_run, **head) as answer:
         for action in report.done:
-            answer.item(action, action)
+            answer.item(action, f"would be done: {action}" if dry_run else action)
         for alarm in report.alarms:
             answer.text(f"ALARM: {alarm}")
         for failure in report.failed:
             answer.text(f"failed: {failure}")
-        answer.end(f"{len(report.done)} done, {len(report.failed)} failed, {len(report.alarms)} need attention")
+        for part in unknown:
+            answer.text(f"not known: {part}")
+        done = "dry run, nothing was changed; {} would be done" if dry_run else "{} done"
+        answer.end(
+            f"{done.format(len(report.done))}, {len(report.failed)} failed, {len(report.alarms)} need attention"
+        )
     if report.failed:
         raise CommandError("Not everything could be looked after. See above; run this again when that is mended.")
     if report.alarms:

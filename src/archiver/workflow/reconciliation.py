@@ -25,6 +25,7 @@ from archiver.workflow.attempts import submit_again
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue.models import Job
 from archiver.workflow.claims import claimed
+from archiver.workflow.dry_run import DryCatalogue, DryLedger, DryQueue, DryStore, unheard
 from archiver.workflow.errors import ArchiverError, BadJobError, DatasetBusyError, PermanentError, TransientError
 from archiver.workflow.job_queue import JobQueue, RunState
 from archiver.workflow.jobs import UNFINISHED_STATUSES, JobStatus, JobType
@@ -460,28 +461,32 @@ def _again(job: Job) -> str:
 
 @contextmanager
 def open_reconciliation(
-    configuration: FlowConfiguration, settings: ReconciliationSettings, *, with_share: bool
+    configuration: FlowConfiguration, settings: ReconciliationSettings, *, with_share: bool, dry_run: bool = False
 ) -> Iterator[Reconciliation]:
-    """Reconciliation with clients of everything around, for the time of the `with` block."""
+    """Reconciliation with clients of everything around, for the time of the `with` block.
+
+    With `dry_run` they change nothing, and reports say what a pass would do. Its log lines say the same as ever.
+    """
     name = f"{SERVICE}/{uuid.uuid4()}"
     claim_timeout = timedelta(seconds=configuration.archiving.claim_timeout_s)
     with ExitStack() as stack:
-        ledger = stack.enter_context(Ledger.open(configuration.ledger))
+        ledger = stack.enter_context((DryLedger if dry_run else Ledger).open(configuration.ledger))
+        channel = open_channel(configuration.notifications)
         share = None
         if with_share:
-            comparison = ShareComparison(ledger, configuration.lts, settings, claim_timeout, name)
+            comparison = ShareComparison(ledger, configuration.lts, settings, claim_timeout, name, dry_run=dry_run)
             share = stack.enter_context(comparison)
         yield Reconciliation(
-            stack.enter_context(Catalogue.open(configuration.catalogue)),
-            stack.enter_context(JobQueue.open(configuration.queue)),
+            stack.enter_context((DryCatalogue if dry_run else Catalogue).open(configuration.catalogue)),
+            stack.enter_context((DryQueue if dry_run else JobQueue).open(configuration.queue)),
             ledger,
-            stack.enter_context(ObjectStore.open(configuration.store)),
+            stack.enter_context((DryStore if dry_run else ObjectStore).open(configuration.store)),
             configuration.store.s3_retrieval_bucket,
             configuration.store.s3_landingzone_bucket,
             settings,
             claim_timeout,
             share,
-            channel=open_channel(configuration.notifications),
+            channel=unheard(channel) if dry_run else channel,
             warn_before=timedelta(hours=configuration.notifications.notify_expiry_hours),
             storage_location=configuration.catalogue.storage_location,
             _name=name,

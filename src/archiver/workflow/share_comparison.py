@@ -57,13 +57,18 @@ class ShareComparison:
         settings: ReconciliationSettings,
         claim_timeout: timedelta,
         holder: str,
+        *,
+        dry_run: bool = False,
     ) -> None:
-        """`holder` names who claims data sets here."""
+        """`holder` names who claims data sets here. A `dry_run` leaves the share as it is, and needs a ledger that
+        leaves itself as it is (`DryLedger`): then the findings are what would be done.
+        """
         self._ledger = ledger
         self._root: Path = lts.lts_root_folder
         self._settings = settings
         self._claim_timeout = claim_timeout
         self._holder = holder
+        self._dry_run = dry_run
         self._child = ChildProcess(min(lts.lts_stall_timeout_s, _STALL_S))
         self._address: ShareAddress | None = None
         self._walk: Iterator[Adoption] | None = None
@@ -147,10 +152,13 @@ class ShareComparison:
         address = self._address
         assert address is not None  # noqa: S101  # a walk has begun
         try:
-            if not self._child.call(unfinished_files, None, address, pid):
+            removed = self._child.call(unfinished_files, None, address, pid)
+            if not removed:
                 return
             with claimed(self._ledger, pid, self._holder, self._claim_timeout):
-                removed = self._child.call(take_turn, None, address, pid, uuid.uuid4().hex[:16], from_scratch=False)
+                if not self._dry_run:
+                    turn = uuid.uuid4().hex[:16]
+                    removed = self._child.call(take_turn, None, address, pid, turn, from_scratch=False)
         except (DatasetBusyError, ClaimLostError, UnsafeNameError):
             return
         if removed:

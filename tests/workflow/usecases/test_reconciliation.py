@@ -20,14 +20,19 @@ from urllib.parse import quote
 import httpx
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from archiver.config.settings import QueueSettings, ReconciliationSettings
 from archiver.local.postgres import PostgresServer
 from archiver.local.scicat.defaults import ARCHIVER
+from archiver.workflow.dry_run import DryCatalogue, DryLedger, DryQueue, DryStore, unheard
 from archiver.workflow.job_queue import DATASET_TAG, DEPLOYMENTS, JobQueue, QueuedRun
-from archiver.workflow.ledger.records import UploadState
-from archiver.workflow.names import DATASETS_FOLDER, dataset_prefix
+from archiver.workflow.ledger.database import open_engine
+from archiver.workflow.ledger.records import RetirementState, UploadState
+from archiver.workflow.ledger.tables import metadata
+from archiver.workflow.names import DATASETS_FOLDER, TEMPORARY_MARK, dataset_prefix
+from archiver.workflow.notifications import Channel, Nobody, Weight
 from archiver.workflow.reconciliation import SERVICE, Reconciliation, Report
 from archiver.workflow.share_comparison import ShareComparison
 from archiver.workflow.storage.lts import IDENTITY_FILE
@@ -789,6 +794,153 @@ def test_an_upload_that_the_ledger_does_not_know_is_aborted_after_a_day(office: 
     assert f"unfinished upload of {keys[0]} aborted: {pid} has no open upload" in done
     assert unfinished(office, facility.bucket, keys[0]) == []
     assert len(unfinished(office, facility.bucket, keys[1])) == 1
+
+
+# ---------------------------------------------------------------------------------------------- dry runs
+
+
+@dataclass
+class Told:
+    """A channel that keeps what it was sent."""
+
+    titles: list[str] = field(default_factory=list)
+
+    def send(self, title: str, body: str, weight: Weight) -> bool:
+        self.titles.append(title)
+        return True
+
+
+@contextmanager
+def dry_run(office: Office, server: PrefectServer, channel: Channel) -> Iterator[Reconciliation]:
+    """A service whose passes change nothing."""
+    facility, tools = office.facility, office.facility.tools
+    with (
+        DryLedger.open(facility.ledger_settings) as ledger,
+        DryCatalogue.open(facility.catalogue_settings) as catalogue,
+        DryQueue.open(queue_settings(server)) as queue,
+        DryStore.open(tools.store_settings) as store,
+        ShareComparison(ledger, tools.lts, ReconciliationSettings(), MINUTE, "dry run", dry_run=True) as share,
+    ):
+        clients = {"ledger": ledger, "catalogue": catalogue, "queue": queue, "store": store, "share": share}
+        yield office.reconciliation(**clients, channel=unheard(channel), warn_before=MINUTE)
+
+
+def everything(office: Office, jobs: list[str], pids: list[str]) -> dict[str, Any]:
+    """All that a pass could change."""
+    facility, store = office.facility, office.facility.tools.store
+    buckets = (facility.bucket, facility.tools.store_settings.s3_retrieval_bucket)
+    with open_engine(facility.ledger_settings.ledger_url.get_secret_value()).connect() as connection:
+        rows = {each.name: sorted(map(str, connection.execute(select(each)))) for each in metadata.sorted_tables}
+        connection.engine.dispose()
+    runs = office.prefect.post("flow_runs/filter", json={}).raise_for_status().json()
+    return {
+        "ledger": rows,
+        "jobs": [facility.job(each) for each in jobs],
+        "data sets": [(facility.lifecycle(each), facility.registered(each)) for each in pids],
+        "runs": sorted((run["id"], run["state_id"]) for run in runs),
+        "objects": [list(store.list(each, DATASETS_FOLDER)) for each in buckets],
+        "unfinished": [list(store.list_multiparts(each, DATASETS_FOLDER)) for each in buckets],
+        "share": facility.share_contents(),
+    }
+
+
+def test_a_dry_run_tells_what_a_pass_then_does_and_changes_nothing(
+    office: Office, prefect_server: PrefectServer
+) -> None:
+    facility, tools = office.facility, office.facility.tools
+    lost, crashed, hopeless = [office.archive_job() for _ in range(3)]
+    office.crash(crashed[0], 1)
+    office.crash(hopeless[0], 3)
+    expired, larger = facility.ingest({"kept": b"content"}), facility.ingest({"large": bytes(5000)})
+    reserve(facility, expired, -MINUTE)
+    begin_multipart(facility, expired)
+    reserve(facility, larger, timedelta(days=60))
+    retrieve(facility)
+    moved, withdrawn = [facility.ingest({"f": b"1"}) for _ in range(2)]
+    for pid in (moved, withdrawn):
+        facility.archive(pid)
+    facility.bag(moved).rename(facility.lts_root / "moved")
+    claim, now = tools.ledger.claim_dataset(withdrawn, "ada", MINUTE), tools.ledger.now()
+    tools.ledger.note_retirement(
+        claim,
+        RetirementState.RETIRED,
+        at=now,
+        by="ada",
+        reason="wrong sample",
+        restorable_until=now,
+        message="It was withdrawn.",
+        files=1,
+        payload_bytes=1,
+    )
+    tools.ledger.release_claim(claim)
+    make_bag(tools.share, "20.500/unknown")
+    make_bag(tools.share, "20.500/dead", publish=False)
+    left_over = f"{facility.bag('20.500/dead')}/manifest-sha256.txt{TEMPORARY_MARK}dead"
+    Path(left_over).write_bytes(b"half")
+    office.clock.ahead = timedelta(days=30)
+    jobs = [job_id for job_id, _ in (lost, crashed, hopeless)]
+    pids = [*(pid for _, pid in (lost, crashed, hopeless)), expired, larger, moved, withdrawn]
+    before, told = everything(office, jobs, pids), Told()
+
+    with dry_run(office, prefect_server, told) as service:
+        dry = service.reconcile(whole_share=True)
+
+    assert everything(office, jobs, pids) == before
+    assert told.titles == []
+    with ShareComparison(tools.ledger, tools.lts, ReconciliationSettings(), MINUTE, "a pass") as share:
+        real = office.reconciliation(share=share, channel=told, warn_before=MINUTE).reconcile(whole_share=True)
+    assert dry == real
+    words = ("its notification was lost", "(run 2)", "given up", f"{expired} by ada expired", "1 unfinished multipart")
+    words += ("5000 bytes", "expired copy", "is retired", "20.500/unknown", "20.500/dead")
+    assert [word for word in words if not any(word in action for action in dry.done)] == []
+    assert {pid for pid in (moved, withdrawn) if any(pid in alarm for alarm in dry.alarms)} == {moved, withdrawn}
+    assert dry.failed == []
+    assert told.titles == [f"Archiver: archive job {hopeless[0]} given up"]
+
+
+def test_a_dry_run_leaves_alone_what_a_run_is_working_on(office: Office, prefect_server: PrefectServer) -> None:
+    tools = office.facility.tools
+    make_bag(tools.share, "20.500/busy")
+    copy = retrieve(office.facility)
+    claims = (tools.ledger.claim_dataset("20.500/busy", "a run", MINUTE), tools.ledger.claim_retrieval(copy, "it", MINUTE))
+    office.clock.ahead = timedelta(days=30)
+
+    with dry_run(office, prefect_server, Nobody()) as service:
+        report = service.reconcile(whole_share=True)
+
+    assert [action for action in report.done if "20.500/busy" in action or copy in action] == []
+    tools.ledger.release_claim(claims[0])
+    tools.ledger.release_retrieval(claims[1])
+    with dry_run(office, prefect_server, Nobody()) as service:
+        report = service.reconcile(whole_share=True)
+    assert len([action for action in report.done if "20.500/busy" in action or copy in action]) == 2
+
+
+def test_operators_are_told_what_a_pass_would_do_before_it_does_it(
+    office: Office, prefect_server: PrefectServer, tmp_path: Path
+) -> None:
+    facility, ledger = office.facility, office.facility.tools.ledger
+    job_id, _ = office.archive_job()
+    make_bag(facility.tools.share, "20.500/unknown")
+    environment = service_environment(office, prefect_server)
+
+    def reconcile(*options: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "archiver.cli", "reconcile", *options]
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    people, programs = reconcile("--dry-run"), reconcile("--dry-run", "--json")
+
+    assert (people.returncode, programs.returncode) == (0, 0), people.stderr
+    assert (people.stderr, programs.stderr) == ("", "")
+    *lines, unknown, last = people.stdout.splitlines()
+    assert {line.partition(":")[0] for line in lines} == {"would be done"}
+    assert unknown.startswith("not known: runs that died")
+    assert last == "dry run, nothing was changed; 2 would be done, 0 failed, 0 need attention"
+    told = json.loads(programs.stdout)
+    assert told["dry_run"]
+    assert (office.states(job_id), ledger.datasets(), ledger.last_beat(SERVICE)) == ([], [], None)
+    done = json.loads(reconcile("--json").stdout)
+    assert (done["done"], done["unknown"], done["dry_run"]) == (told["done"], [], False)
 
 
 # ---------------------------------------------------------------------------------------------- the share

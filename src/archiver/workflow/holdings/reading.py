@@ -4,27 +4,29 @@ Functions to be run in a child process (`archiver.workflow.isolation`), as all t
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import stamina
 
 from archiver.config.settings import MEBIBYTE
 from archiver.workflow.datablocks.entries import EntryKind
 from archiver.workflow.datablocks.index import DatablockTotals, Member, read_index
-from archiver.workflow.errors import DamagedError, TransientError
+from archiver.workflow.errors import DamagedError, PermanentError, TransientError
 from archiver.workflow.isolation import Progress
 from archiver.workflow.names import DATASETS_FOLDER, PAYLOAD_FOLDER, TAG_FOLDER
 from archiver.workflow.storage.lts import (
-    IDENTITY_FILE,
     LongTermStorage,
     PosixShare,
     Reader,
     ShareAddress,
     initialise_share,
+    lacks_identity,
 )
 
 PROOF_READ = "read by a client of the share, its page cache dropped before"
@@ -57,8 +59,22 @@ def initialise(progress: Progress, root: Path) -> tuple[ShareAddress, bool]:
         PermanentError: the folder does not exist or cannot be written to.
     """
     progress(0)
-    is_new = not (root / IDENTITY_FILE).exists()
+    is_new = lacks_identity(root)
     return ShareAddress(root, initialise_share(root)), is_new
+
+
+def identity_so_far(progress: Progress, root: Path) -> UUID | None:
+    """The identity of the share at `root`; None where `initialise` would give it one. Nothing is changed.
+
+    Raises:
+        PermanentError: the folder does not exist or cannot be written to.
+    """
+    progress(0)
+    if not lacks_identity(root):
+        return PosixShare(root).identity()
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise PermanentError(f"{root} cannot be written to by user {os.getuid()}. Give that user the right.")
+    return None
 
 
 def is_sha256(text: object) -> bool:

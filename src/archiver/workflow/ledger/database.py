@@ -20,8 +20,8 @@ clock = func.clock_timestamp()
 """The database's clock at the moment of evaluation: all processes share it, and waiting for a lock counts."""
 
 
-def open_engine(url: str) -> Engine:
-    """An engine for `url`; connects only when used. Thread-safe.
+def open_engine(url: str, *, read_only: bool = False) -> Engine:
+    """An engine for `url`; connects only when used. Thread-safe. With `read_only` the database refuses every change.
 
     Raises:
         LedgerAddressError: `url` is not the address of a PostgreSQL database.
@@ -46,7 +46,8 @@ def open_engine(url: str) -> Engine:
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_S,
             "application_name": "archiver",
-            "options": f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_MS}",
+            "options": f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_MS}"
+            + (" -c default_transaction_read_only=on" if read_only else ""),
             "tcp_user_timeout": STATEMENT_TIMEOUT_MS,
             "keepalives_idle": 30,
         },

@@ -417,6 +417,17 @@ class PosixShare:
                 _sync_folder(target.parent)
 
 
+def lacks_identity(root: Path) -> bool:
+    """Whether `initialise_share` would give the share an identity. Nothing is changed.
+
+    Raises:
+        PermanentError: the folder does not exist.
+    """
+    if not root.is_dir():
+        raise PermanentError(f"{root} does not exist. Mount the share (or create the folder) first.")
+    return not (root / IDENTITY_FILE).exists()
+
+
 def initialise_share(root: Path) -> uuid.UUID:
     """Give a share its identity; one that has an identity keeps it.
 
@@ -424,9 +435,7 @@ def initialise_share(root: Path) -> uuid.UUID:
         PermanentError: the folder does not exist or cannot be written to.
     """
     share = PosixShare(root)
-    if not root.is_dir():
-        raise PermanentError(f"{root} does not exist. Mount the share (or create the folder) first.")
-    if not (root / IDENTITY_FILE).exists():
+    if lacks_identity(root):
         with share.create(IDENTITY_FILE, uuid.uuid4().hex) as writer:
             writer.write(f"{uuid.uuid4()}\n".encode())
             writer.commit()
