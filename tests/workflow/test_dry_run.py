@@ -16,8 +16,8 @@ from archiver.workflow.storage.object_store import ObjectStore
 
 _LOOKING = {
     Catalogue: {
-        *("check", "close", "datablock", "datablocks", "dataset", "each_orig_file", "job", "jobs_in_state", "open"),
-        *("orig_files", "own_user", "user_of_token"),
+        *("check", "close", "datablock", "datablocks", "dataset", "each_orig_file", "job", "jobs_in_state"),
+        *("may_remove_datablocks", "open", "orig_files", "own_user", "user_of_token"),
     },
     JobQueue: {
         *("check", "close", "open", "run", "runs_of_job", "unfinished_dataset_runs", "unfinished_runs", "waiting"),

@@ -27,20 +27,24 @@ class GroupName(StrEnum):
     PREFECT = "prefect"
     SHARE = "share"
     SCRATCH = "scratch"
+    NOTIFY = "notify"
+    BACKUP = "backup"
 
 
 def _finders(*, may_write: bool) -> "dict[GroupName, Finder]":
-    from archiver.cli.checks import services, share
+    from archiver.cli.checks import backups, services, share, telling
 
     return {
         GroupName.SETTINGS: services.check_settings,
         GroupName.LEDGER: lambda: services.check_ledger(may_write=may_write),
         GroupName.S3: lambda: services.check_store(may_write=may_write),
-        GroupName.SCICAT: services.check_catalogue,
+        GroupName.SCICAT: lambda: services.check_catalogue(may_write=may_write),
         GroupName.KEYCLOAK: services.check_identity,
         GroupName.PREFECT: services.check_queue,
         GroupName.SHARE: lambda: share.check_share(may_write=may_write),
         GroupName.SCRATCH: share.check_scratch,
+        GroupName.NOTIFY: telling.check_channel,
+        GroupName.BACKUP: backups.check_backups,
     }
 
 
@@ -54,15 +58,16 @@ def doctor(
         list[GroupName] | None, typer.Option("--only", help="Look at this alone; may be given several times.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write nothing: rights on buckets, ledger and share stay unknown.")
+        bool, typer.Option("--dry-run", help="Write nothing: rights on buckets, ledger, SciCat, shares stay unknown.")
     ] = False,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every dependency, credential and right, and say what to mend.
 
-    Writes and removes a small object in each bucket and a small file on the share. Run it where the API runs
-    and, for share and working folder, where flows run. Exit code 3 when something is bad.
+    Writes and removes a small object in each bucket and a small file on each share, and asks SciCat to delete a
+    datablock that is not there. Run it where the API runs and, for shares and working folder, where flows run. Exit
+    code 3 when something is bad.
     """
     counts: Counter[str] = Counter()
     with service_environment(folder), Answer("findings", as_json=as_json, dry_run=dry_run) as answer:

@@ -47,9 +47,7 @@ def reconcile(
         for part in unknown:
             answer.text(f"not known: {part}")
         done = "dry run, nothing was changed; {} would be done" if dry_run else "{} done"
-        answer.end(
-            f"{done.format(len(report.done))}, {len(report.failed)} failed, {len(report.alarms)} need attention"
-        )
+        answer.end(f"{done.format(len(report.done))}, {len(report.failed)} failed, {len(report.alarms)} need attention")
     if report.failed:
         raise CommandError("Not everything could be looked after. See above; run this again when that is mended.")
     if report.alarms:

@@ -347,6 +347,18 @@ class ReconciliationSettings(EnvironmentSettings):
     """How long a pass walks the share before the next one goes on, seconds."""
 
 
+class BackupSettings(EnvironmentSettings):
+    """Backups of PostgreSQL, which the stack in containers makes."""
+
+    postgres_backup_hours: float = Field(0, ge=0)
+    """How often each database is backed up, hours; 0 where that is somebody else's to do."""
+
+    @property
+    def interval(self) -> timedelta | None:
+        """Time between two backups; None where the service makes none."""
+        return timedelta(hours=self.postgres_backup_hours) or None
+
+
 class NotificationSettings(EnvironmentSettings):
     """The operators' channel; SciCat itself writes to users."""
 

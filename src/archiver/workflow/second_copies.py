@@ -31,6 +31,11 @@ def _fact(number: int) -> str:
     return f"lts_copy_{number}_identity"
 
 
+def identity_of_copy(ledger: Ledger, number: int) -> str | None:
+    """The share that belongs to this place of LTS_COPIES, counted from 1; None before the first copy."""
+    return ledger.remembered(_fact(number))
+
+
 def known_copies(ledger: Ledger, roots: Sequence[Path]) -> list[ShareAddress]:
     """The shares that copies were written to before, mounted or not."""
     remembered = [(root, ledger.remembered(_fact(number))) for number, root in enumerate(roots, start=1)]

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import SecretStr
 
+from archiver.local.scicat.defaults import INGESTOR
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue.models import Datablock, DatablockFile
 from archiver.workflow.errors import CatalogueError, CatalogueRefusedError, UnknownDatasetError
@@ -218,3 +220,29 @@ def test_a_datablock_of_the_older_service_is_read(facility: Facility, catalogue:
     (block,) = catalogue.datablocks(dataset)
     assert (block.chk_alg, block.version) == ("md5", "1.0")
     assert block.files == (DatablockFile("a.tif", 20, "2025-01-01T00:00:00.000Z", "9e107d9d", "0", "0", "420"),)
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_the_right_to_delete_is_seen_without_deleting_anything(
+    facility: Facility, catalogue: Catalogue, dataset: str, may: bool
+) -> None:
+    catalogue.register_datablock(dataset, datablock())
+    account = {} if may else {"scicat_user": SecretStr(INGESTOR), "scicat_password": SecretStr(INGESTOR)}
+
+    with facility.behind(lambda _, forward: forward(), **account) as (asking, proxy):
+        assert asking.may_remove_datablocks() is may
+
+    asked = [exchange.path for exchange in proxy.seen if exchange.method == "DELETE"]
+    assert asked
+    assert all("/datasets/archiver-doctor%2F" in path for path in asked)
+    assert len(catalogue.datablocks(dataset)) == 1
+
+
+def test_a_scicat_that_cannot_be_asked_to_delete_says_nothing_of_rights(facility: Facility) -> None:
+    def unknown(exchange: Exchange, forward: Callable[[], Reply]) -> Reply:
+        if exchange.method != "DELETE":
+            return forward()
+        return 404, json.dumps({"message": f"Cannot DELETE {exchange.path}", "statusCode": 404}).encode()
+
+    with facility.behind(unknown) as (catalogue, _), pytest.raises(CatalogueRefusedError, match="SCICAT_API_PREFIX"):
+        catalogue.may_remove_datablocks()

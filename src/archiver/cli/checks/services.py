@@ -35,6 +35,7 @@ DOCTOR = "doctor"
 """Name of the doctor's sign of life in the ledger, and of the prefix of its objects in the buckets."""
 _SOON_S = 2.0
 """How long a call is tried again: a doctor tells what is, and does not wait for better days."""
+_DELETING = "delete datablocks"
 _PASSES = 10
 """Reconciliation may be late by so many intervals."""
 
@@ -154,8 +155,8 @@ def _sha256_base64(content: bytes) -> str:
     return base64.b64encode(hashlib.sha256(content).digest()).decode()
 
 
-def check_catalogue() -> Iterator[Finding]:
-    """SciCat: well, our account good, and allowed to see everybody's jobs."""
+def check_catalogue(*, may_write: bool) -> Iterator[Finding]:
+    """SciCat: well, our account good, and allowed to see everybody's jobs and to delete datablocks."""
     group = Group("scicat")
     settings = CatalogueSettings().model_copy(update={"scicat_retry_s": _SOON_S})
     try:
@@ -170,8 +171,29 @@ def check_catalogue() -> Iterator[Finding]:
             return
         account = group.check("account", lambda: _account(catalogue))
         yield account
-        if account.verdict is Verdict.GOOD:
-            yield group.check("jobs", lambda: _jobs(catalogue))
+        if account.verdict is not Verdict.GOOD:
+            return
+        yield group.check("jobs", lambda: _jobs(catalogue))
+        if may_write:
+            yield _deleting(group, catalogue)
+        else:
+            yield group.skipped(
+                _DELETING, "not tried, because it is asked for by a request to delete what is not there"
+            )
+
+
+def _deleting(group: Group, catalogue: Catalogue) -> Finding:
+    try:
+        may = catalogue.may_remove_datablocks()
+    except ArchiverError as error:
+        return group.bad(_DELETING, str(error))
+    if may:
+        return group.good(_DELETING, "SciCat would delete them; it was asked for one that is not there")
+    return group.warning(
+        _DELETING,
+        "SciCat does not let the account delete datablocks: wrong ones are not replaced, those of removed data sets "
+        "stay, and so do the data sets of smoke tests. Put the account's group into DELETE_GROUPS of SciCat's backend.",
+    )
 
 
 def _well(catalogue: Catalogue, settings: CatalogueSettings) -> str:

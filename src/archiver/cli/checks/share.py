@@ -1,4 +1,4 @@
-"""Checks of the long-term storage share and of the working folder, to be made where flows run."""
+"""Checks of the shares of the long-term storage and of the working folder, to be made where flows run."""
 
 import contextlib
 import os
@@ -15,28 +15,40 @@ from archiver.workflow.holdings.reading import connect
 from archiver.workflow.isolation import ChildProcess, Progress
 from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.second_copies import identity_of_copy
 from archiver.workflow.storage.lts import ShareAddress
 
 _FOLDER = "archiver-doctor"
 _CONTENT = b"archiver doctor\n" * 4096
 _LOW_GB = 1
+# For the first share, and for one of LTS_COPIES.
+_FIRST_USE = ("run", "copy")
+_ITS_PLACE = ("this archive lives on", "at this place of LTS_COPIES belongs")
 
 
 def check_share(*, may_write: bool) -> Iterator[Finding]:
-    """The share: mounted, the archive's own, with room, and able to do what publishing rests on."""
+    """Each share, the first one and those of copies: mounted, the archive's own, with room, and able to do what
+    publishing rests on.
+    """
+    settings = LtsSettings()
     group = Group("share")
     if read_environment("LTS_ROOT_FOLDER", os.environ) is None:
         yield group.skipped("mount", "LTS_ROOT_FOLDER is not set here. Run the doctor where flows run, too.")
-        return
-    settings = LtsSettings()
-    root = settings.lts_root_folder
+    else:
+        yield from _check(group, 0, settings.lts_root_folder, settings, may_write=may_write)
+    for number, root in enumerate(settings.lts_copies, start=1):
+        yield from _check(Group(f"copy {number}"), number, root, settings, may_write=may_write)
+
+
+def _check(group: Group, number: int, root: Path, settings: LtsSettings, *, may_write: bool) -> Iterator[Finding]:
+    """A share by its place: 0 for the first one, else its place in LTS_COPIES."""
     with ChildProcess(min(settings.lts_stall_timeout_s, 60)) as child:
         try:
             address = child.call(connect, None, root)
         except ArchiverError as error:
             yield group.bad("identity", str(error))
             return
-        yield _identity(group, address)
+        yield _identity(group, number, address)
         yield group.check("free space", lambda: _space(child.call(free_bytes, None, address), settings))
         if may_write:
             yield group.check("write, fsync, rename, read back", lambda: child.call(use_share, None, address))
@@ -44,18 +56,26 @@ def check_share(*, may_write: bool) -> Iterator[Finding]:
             yield group.skipped("write, fsync, rename, read back", "not tried, because nothing shall be written")
 
 
-def _identity(group: Group, address: ShareAddress) -> Finding:
+def _identity(group: Group, number: int, address: ShareAddress) -> Finding:
+    mounted = str(address.identity)
     try:
         with Ledger.open(LedgerSettings()) as ledger:
-            known = ledger.remembered(LTS_IDENTITY)
+            places = [
+                ledger.remembered(LTS_IDENTITY),
+                *(identity_of_copy(ledger, each) for each in range(1, number + 1)),
+            ]
     except ArchiverError as error:
-        return group.warning("identity", f"{address.identity} is mounted; whether it is ours is unknown: {error}")
+        return group.warning("identity", f"{mounted} is mounted; whether it is ours is unknown: {error}")
+    *earlier, known = places
+    if known is None and mounted in earlier:
+        told = f"{mounted} is mounted at {address.root}, and is in use as the first share or for another copy. "
+        return group.bad("identity", f"{told}Mount a share of its own there: archiver lts init --root")
     if known is None:
-        return group.good("identity", f"{address.identity}, to become the archive's with its first run")
-    if known != str(address.identity):
+        return group.good("identity", f"{mounted}, to become the archive's with its first {_FIRST_USE[number > 0]}")
+    if known != mounted:
         return group.bad(
             "identity",
-            f"{address.identity} is mounted at {address.root}; this archive lives on {known}. Mount the right share.",
+            f"{mounted} is mounted at {address.root}; {_ITS_PLACE[number > 0]} {known}. Mount the right share.",
         )
     return group.good("identity", f"{known}, the archive's")
 

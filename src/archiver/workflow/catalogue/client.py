@@ -2,6 +2,7 @@
 
 import re
 import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -289,6 +290,21 @@ class Catalogue:
             if any(each.id == block.id for each in self.datablocks(pid, with_files=False)):
                 raise CatalogueError(f"SciCat took the removal of the datablock {block.archive_id} and still shows it.")
         log.info("catalogue_datablock_removed", pid=pid, archive_id=block.archive_id)
+
+    def may_remove_datablocks(self) -> bool:
+        """Whether SCICAT_USER's groups may delete datablocks. None is deleted by asking.
+
+        SciCat looks at the rights first, and then for the data set; it is asked for one that does not exist.
+        """
+        path = self._path(self._v3, f"archiver-doctor/{uuid.uuid4()}", f"datablocks/{uuid.uuid4()}")
+        try:
+            self._connection.call("DELETE", path, "say whether datablocks may be deleted")
+        except RefusedCallError as error:
+            if error.status in (401, 403):
+                return False
+            if error.status != 404 or error.is_about_the_route:
+                raise
+        return True
 
     def _registered(self, pid: str, block: Datablock) -> Datablock | None:
         """The data set's datablock of that `archive_id`, equal to `block`.

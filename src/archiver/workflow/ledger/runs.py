@@ -1,6 +1,7 @@
-"""Flow runs made for jobs, and signs of life of services."""
+"""Flow runs made for jobs, signs of life of services, and when databases were backed up."""
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import select
@@ -9,6 +10,11 @@ from sqlalchemy.dialects.postgresql import insert
 from archiver.workflow.ledger.database import Database, clock, fields
 from archiver.workflow.ledger.records import RunRecord
 from archiver.workflow.ledger.tables import runs, services
+
+BACKED_UP: Final = ("ledger", "prefect")
+"""Databases that `deployment/postgres/backup.sh` backs up."""
+_BACKUP_OF: Final = "backup of "
+"""Begins the name under which that script notes when the newest backup of a database was made."""
 
 
 class Runs(Database):
@@ -47,3 +53,10 @@ class Services(Database):
             return connection.execute(
                 select(services.c.beat_at).where(services.c.service == service)
             ).scalar_one_or_none()
+
+    def backups(self) -> dict[str, datetime]:
+        """When the newest backup of each database was made; those of which none is known are left out."""
+        names = [f"{_BACKUP_OF}{database}" for database in BACKED_UP]
+        with self._transaction() as connection:
+            rows = connection.execute(select(services).where(services.c.service.in_(names))).all()
+        return {row.service.removeprefix(_BACKUP_OF): row.beat_at for row in rows}
