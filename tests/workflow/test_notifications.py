@@ -1,12 +1,7 @@
 """The operators' channel, with a real HTTP receiver at its other end."""
 
-import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
 import pytest
@@ -20,47 +15,10 @@ from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.notifications import Nobody, Weight, open_channel
 from archiver.workflow.reconciliation import Reconciliation
 from archiver.workflow.storage.object_store import ObjectStore
+from support.operators_channel import Receiver, run_receiver
 
 # A plugin of apprise imports it where it still exists.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
-
-
-@dataclass
-class Receiver:
-    """What came, and how the server answers."""
-
-    port: int = 0
-    status: int = 200
-    got: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def settings(self) -> NotificationSettings:
-        return NotificationSettings(notify_urls=SecretStr(f"json://user:secret@127.0.0.1:{self.port}/hook"))
-
-
-@contextmanager
-def run_receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            receiver.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(receiver.status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join(10)
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""Messages to the operators' channel: a failure or an expiry that nobody has to go and look for. Off by default."""
+"""Messages to the operators' channel: what nobody shall have to go and look for, as failures and damage.
+
+Off by default.
+"""
 
 from enum import StrEnum
 from typing import Protocol

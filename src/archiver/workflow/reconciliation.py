@@ -474,7 +474,9 @@ def open_reconciliation(
         channel = open_channel(configuration.notifications)
         share = None
         if with_share:
-            comparison = ShareComparison(ledger, configuration.lts, settings, claim_timeout, name, dry_run=dry_run)
+            comparison = ShareComparison(
+                ledger, configuration.lts, settings, claim_timeout, name, channel, dry_run=dry_run
+            )
             share = stack.enter_context(comparison)
         yield Reconciliation(
             stack.enter_context((DryCatalogue if dry_run else Catalogue).open(configuration.catalogue)),

@@ -23,11 +23,12 @@ import structlog
 from archiver.config.settings import LtsSettings, ReconciliationSettings
 from archiver.workflow.bags import take_turn, unfinished_files
 from archiver.workflow.claims import claimed
-from archiver.workflow.errors import ArchiverError, ClaimLostError, DatasetBusyError, UnsafeNameError
+from archiver.workflow.errors import NAMES_SHOWN, ArchiverError, ClaimLostError, DatasetBusyError, UnsafeNameError
 from archiver.workflow.holdings.rebuilding import Adoption, AdoptionOutcome, LedgerRebuilding
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.ledger import Ledger
+from archiver.workflow.notifications import Channel, Nobody, Weight
 from archiver.workflow.storage.lts import ShareAddress
 from archiver.workflow.tools import read_identity
 
@@ -57,17 +58,23 @@ class ShareComparison:
         settings: ReconciliationSettings,
         claim_timeout: timedelta,
         holder: str,
+        channel: Channel | None = None,
         *,
         dry_run: bool = False,
     ) -> None:
-        """`holder` names who claims data sets here. A `dry_run` leaves the share as it is, and needs a ledger that
-        leaves itself as it is (`DryLedger`): then the findings are what would be done.
+        """`holder` names who claims data sets here; `channel` is told of disagreements when they appear.
+
+        A `dry_run` leaves the share as it is, and needs a ledger that leaves itself as it is (`DryLedger`): then the
+        findings are what would be done.
         """
         self._ledger = ledger
         self._root: Path = lts.lts_root_folder
         self._settings = settings
         self._claim_timeout = claim_timeout
         self._holder = holder
+        self._channel = channel or Nobody()
+        self._untold: list[str] = []
+        """Disagreements that appeared, and of which the channel has not taken a message."""
         self._dry_run = dry_run
         self._child = ChildProcess(min(lts.lts_stall_timeout_s, _STALL_S))
         self._address: ShareAddress | None = None
@@ -86,7 +93,7 @@ class ShareComparison:
         self._child.close()
 
     def go_on(self, *, to_the_end: bool = False) -> Iterator[ShareFinding]:
-        """What the next stretch of the walk finds; nothing while no walk is due.
+        """What the next stretch of the walk finds; nothing while no walk is due. The channel is told at its end.
 
         `to_the_end` makes a whole walk, due or not.
 
@@ -94,6 +101,12 @@ class ShareComparison:
             ArchiverError: the share or the ledger does not answer, or another share is mounted. Raised again by
                 each call until it is time for another try, so that it is not taken for settled.
         """
+        try:
+            yield from self._walk_on(to_the_end)
+        finally:
+            self._tell()
+
+    def _walk_on(self, to_the_end: bool) -> Iterator[ShareFinding]:
         if self._walk is None and not to_the_end and time.monotonic() < self._next_at:
             if self._trouble is not None:
                 raise self._trouble
@@ -145,7 +158,18 @@ class ShareComparison:
             text = f"ledger and share disagree on {found.pid} ({found.outcome}): {found.detail}"
             if self._ledger.record_disagreement(found.pid, found.outcome, found.detail):
                 log.error("ledger_and_share_disagree", pid=found.pid, kind=found.outcome, detail=found.detail)
+                self._untold.append(text)
             yield ShareFinding(text, is_alarm=True)
+
+    def _tell(self) -> None:
+        """One message for all: where a part of the share is gone, there is a disagreement on each data set there."""
+        if not self._untold:
+            return
+        more = len(self._untold) - NAMES_SHOWN
+        lines = [*self._untold[:NAMES_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+        title = f"Archiver: ledger and share disagree on {len(self._untold)} data sets"
+        if self._channel.send(title, "\n".join(lines), Weight.FAILURE):
+            self._untold = []
 
     def _clear(self, pid: str) -> Iterator[ShareFinding]:
         """Remove what dead attempts left of a data set that is not published: whoever works on it has the claim."""

@@ -12,10 +12,15 @@ from archiver.workflow.errors import WrongShareError
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import DatablockRecord, Stage
 from archiver.workflow.names import SMOKE_PREFIX, archive_id, bag_folder
+from archiver.workflow.notifications import open_channel
 from archiver.workflow.share_comparison import ShareComparison, ShareFinding
 from archiver.workflow.storage.lts import IDENTITY_FILE, ShareAddress
 from support.bags import ignore, make_bag, new_share
 from support.facility import Facility
+from support.operators_channel import run_receiver
+
+# A plugin of apprise imports it where it still exists.
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
 TIMEOUT = timedelta(minutes=5)
 
@@ -86,6 +91,47 @@ def test_a_bag_that_is_gone_is_an_alarm_until_it_is_back_and_nothing_is_changed(
     (share.root / "moved").rename(folder)
     assert texts(comparison) == ["ledger and share agree on 20.500/a again"]
     assert ledger.disagreements() == []
+
+
+def test_operators_are_told_of_disagreements_when_they_appear_and_not_again(
+    facility: Facility, share: ShareAddress, ledger: Ledger
+) -> None:
+    pids = [f"20.500/{number:02}" for number in range(22)]
+    for pid in pids:
+        make_bag(share, pid)
+    folders = {pid: share.root / bag_folder(pid) for pid in pids}
+    with (
+        run_receiver() as receiver,
+        ShareComparison(
+            ledger,
+            facility.tools.lts,
+            ReconciliationSettings(reconciliation_share_hours=1, reconciliation_share_stretch_s=60),
+            TIMEOUT,
+            "reconciliation",
+            open_channel(receiver.settings),
+        ) as comparison,
+    ):
+        compare(comparison)
+        assert receiver.titles == []
+        for pid in pids:
+            folders[pid].rename(share.root / f"moved {pid[-2:]}")
+        receiver.status = 500
+        assert len(compare(comparison)) == len(pids)
+        receiver.status = 200
+        assert list(comparison.go_on()) == []  # no walk is due; what was not told is
+        compare(comparison)
+        list(comparison.go_on())
+        assert receiver.titles == ["Archiver: ledger and share disagree on 22 data sets"] * 2  # one did not arrive
+        assert pids[0] in receiver.got[-1]["message"]
+        assert receiver.got[-1]["message"].endswith("and 2 more")
+
+        (share.root / f"moved {pids[3][-2:]}").rename(folders[pids[3]])
+        compare(comparison)
+        assert len(receiver.got) == 2
+        folders[pids[3]].rename(share.root / "moved again")
+        compare(comparison)
+        assert receiver.titles[2:] == ["Archiver: ledger and share disagree on 1 data sets"]
+        assert f"{pids[3]} (missing)" in receiver.got[-1]["message"]
 
 
 def test_a_tar_of_another_length_is_an_alarm(comparison: ShareComparison, share: ShareAddress, ledger: Ledger) -> None:

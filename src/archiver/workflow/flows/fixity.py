@@ -14,6 +14,7 @@ from archiver.workflow.fixity import AuditOutcome, FixityAudit
 from archiver.workflow.flows.configuration import flow_configuration
 from archiver.workflow.flows.monitor import PrefectMonitor
 from archiver.workflow.flows.server_away import only_shown
+from archiver.workflow.notifications import Weight, open_channel
 from archiver.workflow.tools import open_tools
 
 Stubs = Annotated[int, Field(ge=0, description="Most datablocks to recall from tape and read; 0 skips and counts them")]
@@ -35,6 +36,9 @@ def fixity_audit(recall: Stubs = 0, hours: Hours | None = None, terabytes: Terab
         return Failed(message=str(error))
     with only_shown("outcome"):
         _show(outcome)
+    if outcome.findings:
+        title = f"Archiver: damage found at {len(outcome.findings)} datablocks"
+        open_channel(configuration.notifications).send(title, outcome.message, Weight.FAILURE)
     return Failed(message=outcome.message) if outcome.findings else Completed(message=outcome.message)
 
 

@@ -13,6 +13,7 @@ from archiver.workflow.errors import ArchiverError
 from archiver.workflow.flows.configuration import flow_configuration
 from archiver.workflow.flows.dataset_runs import holder
 from archiver.workflow.flows.monitor import PrefectMonitor
+from archiver.workflow.notifications import Weight, open_channel
 from archiver.workflow.smoke_files import SmokeFiles
 from archiver.workflow.smoke_test import MEGABYTE, SmokeTest
 from archiver.workflow.smoke_test import create_dataset as make_dataset
@@ -50,8 +51,14 @@ def end_to_end_test(
     """Make, archive, retrieve and compare a data set, and remove all of it again."""
     configure_logs()
     try:
-        with open_tools(flow_configuration()) as tools:
+        configuration = flow_configuration()
+    except ArchiverError as error:
+        return Failed(message=str(error))  # whom to tell is not known either
+    try:
+        with open_tools(configuration) as tools:
             outcome = SmokeTest(tools, PrefectMonitor).run(num_files, file_size_MB * MEGABYTE, holder())
     except ArchiverError as error:
+        title = "Archiver: end_to_end_test failed"
+        open_channel(configuration.notifications).send(title, str(error), Weight.FAILURE)
         return Failed(message=str(error))
     return Completed(message=f"{outcome.pid}: {outcome.message}")
