@@ -51,12 +51,12 @@ fi
 
 rm -f "$folder"/*.part
 while :; do
+  tell_ledger
   for database in ledger prefect; do
     if [ -z "$(find "$folder" -name "$database-*.dump" -mmin "-$((POSTGRES_BACKUP_HOURS * 60))")" ]; then
       back_up "$database"
     fi
   done
-  tell_ledger
   sleep 60 &
   wait $!
 done

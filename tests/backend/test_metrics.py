@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.records import DatablockRecord, FixityOutcome, Stage
 from support.backend_api import Api, RecordingQueue, RunApi
+from support.backups import note_backup
 
 MONITORING = Path(__file__).parents[2] / "deployment" / "monitoring"
 OUTSIDE = {"X-Forwarded-For": "10.0.0.1"}
@@ -122,6 +123,36 @@ def test_the_archive_its_share_and_its_fixity_are_told_from_the_ledger(fresh_api
     assert found["archiver_stage_seconds_count"]["retrieved",] == 1
 
 
+def test_the_space_of_retrieved_copies_is_told_with_what_is_set_aside_for_those_being_made(fresh_api: Api) -> None:
+    ledger = fresh_api.ledger
+    made = ledger.claim_retrieval("p/a.tar", "run", timedelta(minutes=1))
+    ledger.record_retrieved(made, 1500, "ab" * 32, datetime.now(UTC) + timedelta(days=1))
+    ledger.release_retrieval(made)
+    ledger.claim_retrieval("p/b.tar", "run", timedelta(minutes=1), reserve=700)
+
+    found = samples(fresh_api)
+
+    assert found["archiver_retrieval_copies_bytes"][()] == 1500
+    assert found["archiver_retrieval_taken_bytes"][()] == 2200
+    assert found["archiver_retrieval_capacity_bytes"][()] == fresh_api.config.store.s3_total_retrieval_space_tb * 10**12
+
+
+def test_the_age_of_backups_is_told_where_the_service_makes_them(start_api: RunApi, ledger_url: str) -> None:
+    with start_api(ledger={"ledger_url": SecretStr(ledger_url)}) as api:
+        assert "archiver_backup_age_seconds" not in samples(api)
+        note_backup(api.ledger, "prefect", timedelta(hours=2))
+        found = samples(api)
+    assert found["archiver_backup_interval_seconds"][()] == 24 * 3600
+    assert set(found["archiver_backup_age_seconds"]) == {("prefect",)}
+    assert 7200 <= found["archiver_backup_age_seconds"]["prefect",] < 7260
+
+    elsewhere = {"postgres_backup_hours": 0}
+    with start_api(ledger={"ledger_url": SecretStr(ledger_url)}, backup=elsewhere) as api:
+        found = samples(api)
+    assert [name for name in found if "backup" in name] == []
+    assert found["archiver_metrics_unreadable"]["backups",] == 0
+
+
 @pytest.mark.parametrize("name", ["alerts.yml", "grafana/archiver.json"])
 def test_rules_and_dashboard_use_metrics_that_there_are(fresh_api: Api, name: str) -> None:
     ledger = fresh_api.ledger
@@ -131,6 +162,7 @@ def test_rules_and_dashboard_use_metrics_that_there_are(fresh_api: Api, name: st
     ledger.record_fixity(archive(fresh_api, "p/a", Stage.EMPTIED), FixityOutcome.OK, "", "")
     ledger.beat("reconciliation")
     ledger.count_error("no-space")
+    note_backup(ledger, "ledger", timedelta(hours=1))
     fresh_api.anonymous().get("/health/livez")
 
     used = set(re.findall(r"\barchiver_[a-z_]+", (MONITORING / name).read_text()))

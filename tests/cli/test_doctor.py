@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import literal
-from sqlalchemy.dialects.postgresql import insert
 from typer.testing import CliRunner
 
 from archiver.cli.main import app
 from archiver.local.scicat.defaults import ARCHIVER, INGESTOR, stack_config
 from archiver.local.scicat.testing import run_scicat
-from archiver.workflow.ledger.database import clock, open_engine
 from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.ledger import Ledger
-from archiver.workflow.ledger.tables import services
 from archiver.workflow.storage.lts import IDENTITY_FILE, ShareAddress
+from support.backups import note_backup
 from support.bags import new_share
 
 # A plugin of apprise imports it where it still exists.
@@ -164,16 +161,7 @@ def test_the_addresses_of_the_operators_channel_are_looked_at_and_not_shown(
 # ---------------------------------------------------------------------------------------------- backups
 
 
-def backed_up(ledger_url: str, database: str, ago: timedelta) -> None:
-    """Notes a backup as deployment/postgres/backup.sh does."""
-    engine = open_engine(ledger_url)
-    with engine.begin() as connection:
-        made = {"service": f"backup of {database}", "beat_at": clock - literal(ago)}
-        connection.execute(insert(services).values(**made))
-    engine.dispose()
-
-
-def test_the_age_of_each_backup_is_judged(environment: dict[str, str], ledger_url: str) -> None:
+def test_the_age_of_each_backup_is_judged(environment: dict[str, str], ledger: Ledger) -> None:
     stack = environment | {"POSTGRES_BACKUP_HOURS": "24"}
 
     code, found = doctor(stack, "backup")
@@ -181,8 +169,8 @@ def test_the_age_of_each_backup_is_judged(environment: dict[str, str], ledger_ur
     assert {each["verdict"] for each in found.values()} == {"bad"}
     assert "No backup was ever noted" in found["backup", "of ledger"]["detail"]
 
-    backed_up(ledger_url, "ledger", timedelta(hours=24.5))
-    backed_up(ledger_url, "prefect", timedelta(hours=26))
+    note_backup(ledger, "ledger", timedelta(hours=24.5))
+    note_backup(ledger, "prefect", timedelta(hours=26))
     code, found = doctor(stack, "backup")
     assert code == 3
     assert found["backup", "of ledger"]["verdict"] == "good"

@@ -151,6 +151,14 @@ def test_every_service_starts_again_by_itself_and_says_whether_it_is_well(stack:
             assert "healthcheck" in service, name
 
 
+def test_what_the_api_tells_of_is_what_others_go_by(stack: dict[str, Any]) -> None:
+    def values(name: str, *services: str) -> set[object]:
+        return {stack["services"][service]["environment"][name] for service in services}
+
+    assert len(values("S3_TOTAL_RETRIEVAL_SPACE_TB", "archiver-service-api", "prefect-config")) == 1
+    assert len(values("POSTGRES_BACKUP_HOURS", "archiver-service-api", "reconciliation", "postgres-backup")) == 1
+
+
 def test_services_wait_for_health_and_not_for_time(stack: dict[str, Any]) -> None:
     conditions = {
         dependency["condition"]

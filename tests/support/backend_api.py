@@ -24,6 +24,7 @@ from archiver.backend.app import create_app
 from archiver.config.settings import (
     ApiConfiguration,
     ApiSettings,
+    BackupSettings,
     CatalogueSettings,
     Environment,
     IdentitySettings,
@@ -296,6 +297,7 @@ class Parts:
             ),
             "queue": QueueSettings(prefect_api_url=self.queue.url),
             "ledger": LedgerSettings(ledger_url=SecretStr(self.ledger_url)),
+            "backup": BackupSettings(postgres_backup_hours=24),
         }
         for concern, values in changes.items():
             concerns[concern] = concerns[concern].model_copy(update=values)

@@ -105,7 +105,7 @@ async def _open(config: ApiConfiguration, counted: Metrics, stack: AsyncExitStac
         config=config,
         lanes=Lanes(),
         metrics=counted,
-        gauges=ServiceGauges(ledger, status_queue, config.landing.capacity_bytes, config.fixity.period),
+        gauges=ServiceGauges(ledger, status_queue, config),
         ledger=ledger,
         store=store,
         catalogue=catalogue,

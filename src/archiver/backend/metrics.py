@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archiver.backend.lanes import Lane
 from archiver.backend.scopes import route_template
+from archiver.config.settings import ApiConfiguration
 from archiver.workflow.errors import ArchiverError
 from archiver.workflow.ledger.counters import ERRORS, RETRIEVED_BYTES, RETRIEVED_FILES, STAGE_SECONDS
 from archiver.workflow.ledger.ledger import Ledger
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 READ_S = 8.0
 """Prometheus itself waits for ten seconds."""
+_SILENT = timedelta(minutes=2)
+"""As CLAIM_TIMEOUT_S of the flows: what a run set aside for a copy counts no longer when it was silent for so long."""
 
 
 class Metrics:
@@ -95,11 +98,13 @@ class ServiceGauges:
     What cannot be read in time is left out, and `archiver_metrics_unreadable` says so.
     """
 
-    def __init__(self, ledger: Ledger, queue: QueueControl, capacity_bytes: int, fixity_period: timedelta) -> None:
+    def __init__(self, ledger: Ledger, queue: QueueControl, config: ApiConfiguration) -> None:
         self._ledger = ledger
         self._queue = queue
-        self._capacity_bytes = capacity_bytes
-        self._fixity_period = fixity_period
+        self._capacity_bytes = config.landing.capacity_bytes
+        self._retrieval_bytes = config.store.retrieval_capacity_bytes
+        self._fixity_period = config.fixity.period
+        self._backup_interval = config.backup.interval
 
     async def read(self, lane: Lane) -> Snapshot:
         """The gauges as they are now, within eight seconds."""
@@ -121,12 +126,14 @@ class ServiceGauges:
         sources = {
             "landing": self._landing,
             "archive": self._archive,
+            "retrieval": self._retrieval,
             "share": self._share,
             "fixity": self._fixity,
             "counters": self._counters,
             "reconciliation": self._reconciliation,
             "queue": self._queues,
             "pools": self._pools,
+            "backups": self._backups,
         }
         found = await asyncio.gather(*(ask(name, source) for name, source in sources.items()))
         return Snapshot([family for families in found for family in families] + [unreadable])
@@ -149,7 +156,6 @@ class ServiceGauges:
     def _archive(self) -> list[Metric]:
         now = self._ledger.now()
         held = self._ledger.archive_totals()
-        copies = self._ledger.copy_totals()
         datasets = GaugeMetricFamily("archiver_datasets", "Data sets by their last stage", labels=["stage"])
         oldest = GaugeMetricFamily(
             "archiver_datasets_oldest_seconds", "Time at this stage of the one longest there", labels=["stage"]
@@ -164,10 +170,18 @@ class ServiceGauges:
             GaugeMetricFamily("archiver_archived_datasets", "Data sets in the archive", held.datasets),
             GaugeMetricFamily("archiver_archived_files", "Files in the archive", held.files),
             GaugeMetricFamily("archiver_archived_bytes", "Payload in the archive", held.payload_bytes),
-            GaugeMetricFamily("archiver_retrieval_copies", "Copies to be downloaded", copies.ready),
-            GaugeMetricFamily("archiver_retrieval_copies_bytes", "Their size", copies.bytes),
             datasets,
             oldest,
+        ]
+
+    def _retrieval(self) -> list[Metric]:
+        copies = self._ledger.copy_totals()
+        taken = self._ledger.retrieval_bytes(_SILENT)
+        return [
+            GaugeMetricFamily("archiver_retrieval_copies", "Copies to be downloaded", copies.ready),
+            GaugeMetricFamily("archiver_retrieval_copies_bytes", "Their size", copies.bytes),
+            GaugeMetricFamily("archiver_retrieval_taken_bytes", "Counts against their capacity", taken),
+            GaugeMetricFamily("archiver_retrieval_capacity_bytes", "Copies may take in all", self._retrieval_bytes),
         ]
 
     def _share(self) -> list[Metric]:
@@ -243,6 +257,18 @@ class ServiceGauges:
             paused.add_metric([pool.name], pool.is_paused)
             online.add_metric([pool.name], len(pool.online))
         return [paused, online]
+
+    def _backups(self) -> list[Metric]:
+        if self._backup_interval is None:
+            return []
+        seconds = self._backup_interval.total_seconds()
+        age = GaugeMetricFamily(
+            "archiver_backup_age_seconds", "Since the newest backup of the database was made", labels=["database"]
+        )
+        now = self._ledger.now()
+        for database, made_at in self._ledger.backups().items():
+            age.add_metric([database], (now - made_at).total_seconds())
+        return [GaugeMetricFamily("archiver_backup_interval_seconds", "Between two backups of it", seconds), age]
 
     def _reconciliation(self) -> list[Metric]:
         beat = self._ledger.last_beat(RECONCILIATION)

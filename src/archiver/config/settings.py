@@ -408,6 +408,7 @@ class ApiConfiguration(BaseModel):
     queue: QueueSettings = Field(default_factory=QueueSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     fixity: FixitySettings = Field(default_factory=FixitySettings)
+    backup: BackupSettings = Field(default_factory=BackupSettings)
 
     @property
     def public_url(self) -> str:
