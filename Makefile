@@ -143,6 +143,9 @@ release-check: setup ## See that tag, version and changelog agree (TAG=v1.2.3)
 release-notes: setup ## Print the text of the release (TAG=v1.2.3)
 	@$(BIN)/python -m tools.release notes "$$TAG"
 
+release-archive: setup ## Write what a deployment is made from (TAG=v1.2.3)
+	@$(BIN)/python -m tools.release archive "$$TAG"
+
 release-images: setup ## Build and push the images of the release; CI does
 	@$(BIN)/python -m tools.release images
 

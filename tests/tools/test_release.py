@@ -1,17 +1,21 @@
 """Releases: version, changelog, tags and text, and how docker and gh are called."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import pytest
 
+from support.compose_program import compose_program
 from tools.errors import ToolError
 from tools.release import changelog
+from tools.release.archive import make_archive
 from tools.release.images import IMAGES, release_tags
 from tools.release.version import Version, check_tag, project_version
 
@@ -36,6 +40,16 @@ CHANGES = """# Changelog
 
 - The first.
 """
+_OTHER_FILES = (
+    "LICENSE",
+    "Makefile",
+    "deployment/start.sh",
+    "docker-compose.scaled.yml",
+    "docker-compose.yml",
+    "prefect.yaml",
+    "src/archiver/config/job-template.json",
+    "src/archiver/config/vars.toml",
+)
 Release = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -122,7 +136,11 @@ def release(tmp_path: Path) -> Release:
     shutil.copytree(ROOT / "tools", project / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     (project / "CHANGELOG.md").write_text(CHANGES, encoding="utf-8")
     (project / "pyproject.toml").write_text('[project]\nname = "archiver"\nversion = "1.1.0"\n', encoding="utf-8")
-    (project / "docker-compose.yml").write_text("services: {}\n", encoding="utf-8")
+    (project / ".env").write_text("# Images\nOPENEM_IMAGE_TAG=latest\nHOST=example.org\n", encoding="utf-8")
+    for name in _OTHER_FILES:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(name, encoding="utf-8")
+    (project / "deployment" / "start.sh").chmod(0o755)
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("docker", "gh"):
@@ -134,8 +152,10 @@ def release(tmp_path: Path) -> Release:
         )
         program.chmod(0o755)
     environment = {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
-    for command in (["init", "-q", "-b", "main"], ["tag", "-l"]):
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q", "-b", "main"], ["add", "--all"], [*who, "commit", "-q", "-m", "All of it"]):
         subprocess.run(["git", *command], cwd=project, env=environment, check=True, capture_output=True)
+    (project / "deployment" / "own.pem").write_text("of whoever makes the release", encoding="utf-8")
 
     def run(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
@@ -194,12 +214,16 @@ def test_an_image_that_cannot_be_pushed_fails_the_release(release: Release, tmp_
     assert len(_calls(tmp_path)) == len(IMAGES) + 1
 
 
-def test_the_release_has_its_changes_how_to_pull_it_and_the_compose_file(release: Release, tmp_path: Path) -> None:
+def test_the_release_has_its_changes_how_to_get_it_and_what_a_deployment_is_made_from(
+    release: Release, tmp_path: Path
+) -> None:
     done = release("publish", "v1.1.0")
 
     assert done.returncode == 0, done.stderr
     (call,) = _calls(tmp_path)
-    assert call == "gh release create v1.1.0 --verify-tag --title v1.1.0 --notes-file - docker-compose.yml"
+    assets = "docker-compose.yml build/release/archiver-1.1.0.tar.gz"
+    assert call == f"gh release create v1.1.0 --verify-tag --title v1.1.0 --notes-file - {assets}"
+    assert (tmp_path / "project" / "build" / "release" / "archiver-1.1.0.tar.gz").is_file()
     notes = (tmp_path / "notes").read_text(encoding="utf-8")
     assert notes == release("notes", "v1.1.0").stdout
     assert notes.startswith("### Fixed\n\n- The second")
@@ -207,3 +231,56 @@ def test_the_release_has_its_changes_how_to_pull_it_and_the_compose_file(release
     for image in IMAGES:
         assert f"docker pull {image.default}:1.1.0" in notes
     assert "OPENEM_IMAGE_TAG=1.1.0" in notes
+    assert "`docker-compose.yml` alone does not suffice: it goes with `deployment/` and the `.env` of this tag" in notes
+    assert "`archiver-1.1.0.tar.gz` below" in notes
+
+
+def test_the_archive_has_what_git_knows_of_a_deployment_with_the_images_pinned(
+    release: Release, tmp_path: Path
+) -> None:
+    done = release("archive", "v1.1.0")
+
+    assert done.returncode == 0, done.stderr
+    written = tmp_path / "project" / done.stdout.strip()
+    first = written.read_bytes()
+    with tarfile.open(written) as tar:
+        files = {member.name.removeprefix("archiver-1.1.0/"): member for member in tar}
+        environment = tar.extractfile(files[".env"])
+        assert environment is not None
+        assert environment.read().decode() == "# Images\nOPENEM_IMAGE_TAG=1.1.0\nHOST=example.org\n"
+    assert set(files) == {".env", "CHANGELOG.md", *_OTHER_FILES}
+    assert files["deployment/start.sh"].mode == 0o755
+    assert release("archive", "v1.1.0").returncode == 0
+    assert written.read_bytes() == first
+
+
+def test_an_archive_that_would_lack_something_is_not_made(release: Release, tmp_path: Path) -> None:
+    (tmp_path / "project" / ".env").write_text("HOST=example.org\n", encoding="utf-8")
+    assert "OPENEM_IMAGE_TAG" in release("publish", "v1.1.0").stderr
+
+    subprocess.run(["git", "rm", "-q", "--cached", "prefect.yaml"], cwd=tmp_path / "project", check=True)
+    assert "prefect.yaml belongs into the archive" in release("publish", "v1.1.0").stderr
+    assert _calls(tmp_path) == []
+
+
+def test_the_stack_can_be_made_from_the_archive_alone(tmp_path: Path) -> None:
+    with tarfile.open(make_archive(ROOT, Version(1, 2, 3), tmp_path)) as tar:
+        tar.extractall(tmp_path, filter="data")
+    folder = tmp_path / "archiver-1.2.3"
+
+    def run(*command: str) -> str:
+        environment = {"PATH": "/usr/bin:/bin"}
+        return subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=120
+        ).stdout
+
+    profiles = [option for name in ("authentik", "minio", "monitoring", "tools") for option in ("--profile", name)]
+    read = run(str(compose_program()), "--env-file", ".env", *profiles, "config", "--format", "json")
+    services = json.loads(read)["services"].values()
+    mounts = {volume["source"] for service in services for volume in service.get("volumes", ())}
+    inside = {Path(source) for source in mounts if source.startswith(str(folder))}
+    tags = {service["image"].rpartition(":")[2] for service in services if "swissopenem" in service["image"]}
+    assert {folder / "deployment" / "traefik", folder / "src" / "archiver" / "config"} <= inside
+    assert [source for source in inside if not source.exists()] == []
+    assert tags == {"1.2.3"}
+    assert "made     .secrets/postgrespass.txt" in run("make", "secrets", "STACK=production")

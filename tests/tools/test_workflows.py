@@ -26,7 +26,7 @@ def _targets() -> set[str]:
 
 
 def _steps(name: str) -> list[dict[str, Any]]:
-    return [step for job in _read(name)["jobs"].values() for step in job["steps"]]
+    return [step for job in _read(name)["jobs"].values() for step in job.get("steps", ())]
 
 
 def test_there_are_the_workflows_that_are_described() -> None:
@@ -51,14 +51,15 @@ def test_a_workflow_may_only_read_unless_a_job_says_why_and_ends_by_itself(name:
     workflow = _read(name)
 
     assert workflow["permissions"] == {"contents": "read"}
-    assert all(job["timeout-minutes"] <= 90 for job in workflow["jobs"].values())
+    assert all(job["timeout-minutes"] <= 90 for job in workflow["jobs"].values() if "steps" in job)
+    assert {job["uses"] for job in workflow["jobs"].values() if "steps" not in job} <= {"./.github/workflows/ci.yml"}
 
 
 def test_checks_run_on_pushes_and_pull_requests_but_not_for_the_status_they_wrote() -> None:
     workflow = _read("ci")
 
-    assert set(workflow["on"]) == {"push", "pull_request"}
-    assert workflow["on"]["push"] == {"paths-ignore": ["STATUS.md"]}
+    assert set(workflow["on"]) == {"push", "pull_request", "workflow_call"}
+    assert workflow["on"]["push"] == {"branches": ["**"], "paths-ignore": ["STATUS.md"]}
     (commit,) = [step for step in _steps("ci") if step.get("run") == "make status-commit"]
     assert commit["if"] == "always() && github.event_name == 'push' && github.ref == 'refs/heads/main'"
 
@@ -72,11 +73,29 @@ def test_images_called_latest_are_built_when_sources_change_on_main() -> None:
     assert "make images-push TAGS=latest" in [step.get("run") for step in _steps("docker")]
 
 
-def test_a_version_tag_starts_a_release_that_is_checked_first_and_published_last() -> None:
-    commands = [step["run"] for step in _steps("release") if "run" in step]
+def test_a_version_tag_starts_a_release_that_goes_through_all_checks_first_and_is_published_last() -> None:
+    workflow, commands = _read("release"), [step["run"] for step in _steps("release") if "run" in step]
 
-    assert _read("release")["on"] == {"push": {"tags": ["v[0-9]+.[0-9]+.[0-9]+"]}}
-    assert commands == ["make release-check", "make test", "make release-images", "make release-publish"]
+    assert workflow["on"] == {"push": {"tags": ["v[0-9]+.[0-9]+.[0-9]+"]}}
+    assert commands == ["make release-check", "make release-images", "make release-publish"]
+    jobs = workflow["jobs"]
+    (checks,) = [name for name, job in jobs.items() if job.get("uses") == "./.github/workflows/ci.yml"]
+    (version,) = [name for name, job in jobs.items() if _last_step(job).get("run") == "make release-check"]
+    (publishing,) = [name for name, job in jobs.items() if _last_step(job).get("run") == "make release-publish"]
+    assert jobs[checks]["needs"] == version
+    assert jobs[publishing]["needs"] == checks
+
+
+def test_what_a_workflow_may_that_is_called_its_caller_grants() -> None:
+    asked = [job.get("permissions", {}) for job in _read("ci")["jobs"].values()]
+    (caller,) = [job for job in _read("release")["jobs"].values() if "uses" in job]
+
+    assert {item for permissions in asked for item in permissions.items()} <= set(caller["permissions"].items())
+
+
+def _last_step(job: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {} if "uses" in job else job["steps"][-1]
+    return found
 
 
 def test_security_is_looked_at_on_every_push_and_on_mondays() -> None:

@@ -11,10 +11,12 @@ import typer
 
 from tools.errors import ToolError
 from tools.release import changelog, images
+from tools.release.archive import make_archive
 from tools.release.notes import release_notes
 from tools.release.version import Version, check_tag, project_version
 
 ROOT = Path(__file__).parents[2]
+ARCHIVES = ROOT / "build" / "release"
 COMPOSE_FILE = "docker-compose.yml"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -68,12 +70,19 @@ def images_(
 
 
 @app.command()
+def archive(tag: Tag) -> None:
+    """Write the archive that a deployment of TAG is made from; its path."""
+    typer.echo(make_archive(ROOT, Version.of_tag(tag), ARCHIVES).relative_to(ROOT))
+
+
+@app.command()
 def publish(tag: Tag) -> None:
-    """Make the GitHub Release, with the compose file as an asset (needs `gh` and its token)."""
+    """Make the GitHub Release, with compose file and archive as assets (needs `gh` and its token)."""
     version = Version.of_tag(tag)
     text = release_notes(version, changelog.section(_changelog(), version), os.environ)
     # --verify-tag: gh would otherwise make a tag that is not there, of whatever main is.
-    command = ["gh", "release", "create", tag, "--verify-tag", "--title", tag, "--notes-file", "-", COMPOSE_FILE]
+    assets = [COMPOSE_FILE, str(make_archive(ROOT, version, ARCHIVES).relative_to(ROOT))]
+    command = ["gh", "release", "create", tag, "--verify-tag", "--title", tag, "--notes-file", "-", *assets]
     try:
         subprocess.run(command, cwd=ROOT, input=text, text=True, check=True, timeout=600)
     except (OSError, subprocess.SubprocessError) as error:

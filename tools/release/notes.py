@@ -1,13 +1,14 @@
-"""The text of a GitHub Release: what changed, and how to get it."""
+"""The text of a GitHub Release: what changed, and what a deployment of it needs."""
 
 from collections.abc import Mapping
 
+from tools.release.archive import archive_name
 from tools.release.images import IMAGES, names
 from tools.release.version import Version
 
 
 def release_notes(version: Version, changes: str, environment: Mapping[str, str]) -> str:
-    """`changes` (the changelog's section), then how the images are pulled; Markdown."""
+    """`changes` (the changelog's section), then how the images are pulled and what goes with them; Markdown."""
     pulls = "\n".join(f"docker pull {name}" for image in IMAGES for name in names(image, [str(version)], environment))
     return f"""{changes}
 
@@ -17,12 +18,19 @@ def release_notes(version: Version, changes: str, environment: Mapping[str, str]
 {pulls}
 ```
 
-`{version.series}` follows the corrections of this version, `latest` the newest one. A deployment takes all images of
-a release by one line of its `.env`, and `docker-compose.yml` below:
+`{version.series}` follows the corrections of this version, `latest` the newest one.
+
+## Deployment
+
+`{archive_name(version)}` below has all that a host needs besides: `docker-compose.yml`, the folder `deployment/` that
+it mounts, the configuration of the flows, `make secrets`, and an `.env` that pins the images:
 
 ```
 OPENEM_IMAGE_TAG={version}
 ```
+
+`docker-compose.yml` alone does not suffice: it goes with `deployment/` and the `.env` of this tag, and with those of no
+other. Whoever upgrades takes all three, and puts their own values into the new `.env`.
 
 Read `docs/how-to/upgrade.md` before upgrading: the ledger's migrations go forward only.
 """
