@@ -95,6 +95,7 @@ def test_the_archive_its_share_and_its_fixity_are_told_from_the_ledger(fresh_api
     claim = ledger.claim_retrieval(good, "run", timedelta(minutes=1))
     ledger.record_retrieved(claim, 1512, "ab" * 32, datetime.now(UTC) + timedelta(days=1))
     ledger.count_error("no-space")
+    ledger.count_stuck_task("catalogue-refused")
 
     found = samples(fresh_api)
 
@@ -118,6 +119,7 @@ def test_the_archive_its_share_and_its_fixity_are_told_from_the_ledger(fresh_api
         "damaged": 1,
     }
     assert found["archiver_errors_total"]["no-space",] == 1
+    assert found["archiver_reconciliation_stuck_total"]["catalogue-refused",] == 1
     assert found["archiver_datasets"]["failed",] == 1
     assert found["archiver_stage_seconds_count"]["planned",] == 4
     assert found["archiver_stage_seconds_count"]["retrieved",] == 1
@@ -163,6 +165,7 @@ def test_rules_and_dashboard_use_metrics_that_there_are(fresh_api: Api, name: st
     ledger.beat("reconciliation")
     ledger.count_error("no-space")
     note_backup(ledger, "ledger", timedelta(hours=1))
+    ledger.count_stuck_task("catalogue-refused")
     fresh_api.anonymous().get("/health/livez")
 
     used = set(re.findall(r"\barchiver_[a-z_]+", (MONITORING / name).read_text()))

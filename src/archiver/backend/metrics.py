@@ -15,7 +15,7 @@ from archiver.backend.lanes import Lane
 from archiver.backend.scopes import route_template
 from archiver.config.settings import ApiConfiguration
 from archiver.workflow.errors import ArchiverError
-from archiver.workflow.ledger.counters import ERRORS, RETRIEVED_BYTES, RETRIEVED_FILES, STAGE_SECONDS
+from archiver.workflow.ledger.counters import ERRORS, RETRIEVED_BYTES, RETRIEVED_FILES, STAGE_SECONDS, STUCK_TASKS
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import Stage
 from archiver.workflow.names import SMOKE_PREFIX
@@ -221,6 +221,9 @@ class ServiceGauges:
     def _counters(self) -> list[Metric]:
         stages = SummaryMetricFamily("archiver_stage_seconds", "Time each stage took", labels=["stage"])
         errors = CounterMetricFamily("archiver_errors", "Errors that ended a data set's work", labels=["kind"])
+        stuck = CounterMetricFamily(
+            "archiver_reconciliation_stuck", "Tasks that fail until somebody acts, once a pass", labels=["kind"]
+        )
         retrieved = {
             RETRIEVED_BYTES: CounterMetricFamily("archiver_retrieved_bytes", "Copied back from the share", value=0),
             RETRIEVED_FILES: CounterMetricFamily("archiver_retrieved_files", "Files in what was copied back", value=0),
@@ -230,12 +233,14 @@ class ServiceGauges:
                 stages.add_metric([counter.label], counter.count, counter.total)
             elif counter.name == ERRORS:
                 errors.add_metric([counter.label], counter.count)
+            elif counter.name == STUCK_TASKS:
+                stuck.add_metric([counter.label], counter.count)
             elif counter.name in retrieved:
                 documented = retrieved[counter.name]
                 retrieved[counter.name] = CounterMetricFamily(
                     documented.name, documented.documentation, value=counter.total
                 )
-        return [stages, errors, *retrieved.values()]
+        return [stages, errors, stuck, *retrieved.values()]
 
     def _queues(self) -> list[Metric]:
         now = datetime.now(UTC)

@@ -23,7 +23,8 @@ def reconcile(
     """Put right once what crashes, lost messages and time left behind, and say what was done.
 
     Safe beside the service, which does the same every minute. Only runs that died are left to it: it takes watching
-    them for a while. Where ledger and share disagree nothing is changed; that is told, for somebody to look at.
+    them for a while. Where ledger and share disagree nothing is changed; that is told, for somebody to look at, as is
+    what no further pass can do: something is refused, say.
     """
     from archiver.config.logs import configure_logs
     from archiver.config.settings import FlowConfiguration, ReconciliationSettings
@@ -56,5 +57,8 @@ def reconcile(
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    codes = "Exit codes: 0 good, 1 something failed, 2 wrong use, 3 ledger and share disagree; neither was changed."
+    codes = (
+        "Exit codes: 0 good, 1 something failed, 2 wrong use, 3 somebody must act: ledger and share disagree (neither "
+        "was changed), or something cannot be done."
+    )
     app.command(epilog=codes)(reconcile)

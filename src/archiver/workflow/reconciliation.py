@@ -26,7 +26,14 @@ from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue.models import Job
 from archiver.workflow.claims import claimed
 from archiver.workflow.dry_run import DryCatalogue, DryLedger, DryQueue, DryStore, unheard
-from archiver.workflow.errors import ArchiverError, BadJobError, DatasetBusyError, PermanentError, TransientError
+from archiver.workflow.errors import (
+    ArchiverError,
+    BadJobError,
+    ClaimLostError,
+    DatasetBusyError,
+    PermanentError,
+    TransientError,
+)
 from archiver.workflow.job_queue import JobQueue, RunState
 from archiver.workflow.jobs import UNFINISHED_STATUSES, JobStatus, JobType
 from archiver.workflow.ledger.ledger import Ledger
@@ -73,6 +80,7 @@ class Report:
 
     done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    """What may pass, or kept the pass from being a whole one: it gives no sign of life."""
     alarms: list[str] = field(default_factory=list)
     """What somebody must look at; nothing repairs it by itself."""
 
@@ -118,6 +126,7 @@ class Reconciliation:
     def reconcile(self, *, whole_share: bool = False) -> Report:
         """One pass. What fails does not stop the rest, and is tried again in the next pass.
 
+        A pass gives a sign of life when all parts were walked, also where some tasks are stuck until somebody acts.
         A pass walks the share for a stretch of time, and the next one goes on; with `whole_share`, to its end.
         """
         report = Report()
@@ -147,8 +156,7 @@ class Reconciliation:
                 log.warning("reconciliation_failed", part="the sign of life", error=str(error))
         return report
 
-    @staticmethod
-    def _attempt(task: Task, checks: Sequence[Callable[[], None]], report: Report) -> None:
+    def _attempt(self, task: Task, checks: Sequence[Callable[[], None]], report: Report) -> None:
         """One task of a part.
 
         Raises:
@@ -157,12 +165,17 @@ class Reconciliation:
         name, work = task
         try:
             action = work()
-        except ArchiverError as error:
+        except (TransientError, ClaimLostError) as error:
             report.failed.append(f"{name}: {error}")
             log.warning("reconciliation_failed", task=name, error=str(error))
-            if isinstance(error, TransientError):
-                for check in checks:
-                    check()
+            for check in checks:
+                check()
+            return
+        except ArchiverError as error:
+            # It fails in each pass until somebody acts, and must not make a service that lives look dead so long.
+            report.alarms.append(f"{name}: {error}")
+            log.error("reconciliation_stuck", task=name, error=str(error))  # noqa: TRY400 - the text says it all
+            self.ledger.count_stuck_task(error.code)
             return
         if action is not None:
             report.done.append(action)

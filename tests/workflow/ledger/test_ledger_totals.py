@@ -115,6 +115,15 @@ def test_errors_are_counted_by_kind(ledger: Ledger) -> None:
     }
 
 
+def test_tasks_of_the_reconciliation_that_are_stuck_are_counted_apart_from_errors_of_data_sets(ledger: Ledger) -> None:
+    ledger.count_error("catalogue-refused")
+    for _ in range(2):
+        ledger.count_stuck_task("catalogue-refused")
+
+    counted = {each.name: each.count for each in ledger.counters() if each.label == "catalogue-refused"}
+    assert counted == {"errors": 1, "stuck_tasks": 2}
+
+
 def test_room_is_known_of_the_archives_own_share_only(ledger: Ledger) -> None:
     ours, other = uuid.uuid4(), uuid.uuid4()
     ledger.record_share_space(ours, 1, 2)

@@ -33,10 +33,15 @@ from archiver.workflow.ledger.records import RetirementState, UploadState
 from archiver.workflow.ledger.tables import metadata
 from archiver.workflow.names import DATASETS_FOLDER, TEMPORARY_MARK, dataset_prefix
 from archiver.workflow.notifications import Channel, Nobody, Weight
+from archiver.workflow.claims import claimed
+from archiver.workflow.holdings.rebuilding import note_event_in_ledger
+from archiver.workflow.isolation import ChildProcess
+from archiver.workflow.ledger.counters import STUCK_TASKS
 from archiver.workflow.reconciliation import SERVICE, Reconciliation, Report
 from archiver.workflow.share_comparison import ShareComparison
 from archiver.workflow.storage.lts import IDENTITY_FILE
 from archiver.workflow.storage.s3_records import OpenMultipart
+from archiver.workflow.tombstones import Event, EventKind, note_event
 from support.bags import make_bag
 from support.facility import Facility
 from support.prefect_server import PrefectServer, run_prefect_server
@@ -160,6 +165,18 @@ class Office:
             yield lambda: any(each["id"] == armed and each["fired"] for each in httpx.get(url).json())
         finally:
             httpx.delete(f"{url}/{armed}").raise_for_status()
+
+
+def withdraw(facility: Facility, pid: str, *, remove: bool = False) -> None:
+    """Share and ledger know of a withdrawal, as `archiver retire` makes one; the catalogue is still to be told."""
+    tools = facility.tools
+    now = tools.ledger.now()
+    event = Event(pid, EventKind.RETIRED, now, "ada", "wrong sample", now, 1, 1, ())
+    with ChildProcess(60) as child, claimed(tools.ledger, pid, "ada", MINUTE) as claim:
+        for kind in (EventKind.RETIRED, EventKind.REMOVING, EventKind.REMOVED)[: 3 if remove else 1]:
+            noted = child.call(note_event, None, tools.share, event.then(kind, now, "ada"), "test")
+            assert noted is not None
+            note_event_in_ledger(tools.ledger, claim, noted)
 
 
 @pytest.fixture(scope="session")
@@ -440,19 +457,65 @@ def test_a_data_set_that_is_gone_from_the_catalogue_does_not_keep_its_job_open(o
     assert office.facility.job(job_id)["statusCode"] == "finishedUnsuccessful"
 
 
-def test_a_job_that_cannot_be_ended_does_not_stop_the_others(office: Office) -> None:
+def test_a_job_that_is_refused_is_an_alarm_in_each_pass_and_neither_stops_the_others_nor_makes_the_service_look_dead(
+    office: Office,
+) -> None:
+    stuck, _ = office.archive_job()
+    office.crash(stuck, 3)
+    others = [office.archive_job()[0] for _ in range(2)]
+    ledger = office.facility.tools.ledger
+
+    with office.fault(method="PATCH", path_regex=f"/jobs/{stuck}$", status=403) as struck:
+        first, beat = office.reconcile(), ledger.last_beat(SERVICE)
+        second, later = office.reconcile(), ledger.last_beat(SERVICE)
+        assert struck()
+
+    for report in (first, second):
+        (alarm,) = report.alarms
+        assert alarm.startswith(f"job {stuck}: SciCat refused")
+        assert "Check the rights" in alarm
+        assert report.failed == []
+    assert [office.states(job_id) for job_id in others] == [["SCHEDULED"]] * 2
+    assert beat is not None
+    assert later is not None
+    assert later > beat
+    counted = {each.label: each.count for each in ledger.counters() if each.name == STUCK_TASKS}
+    assert counted == {"catalogue-refused": 2}
+    assert len(office.reconcile().done) == 1
+
+
+def test_a_job_that_could_not_be_ended_for_the_moment_keeps_the_pass_from_counting(office: Office) -> None:
     stuck, _ = office.archive_job()
     office.crash(stuck, 3)
     others = [office.archive_job()[0] for _ in range(2)]
 
-    with office.fault(method="PATCH", path_regex=f"/jobs/{stuck}$", status=403) as struck:
+    with office.fault(method="PATCH", path_regex=f"/jobs/{stuck}$", status=503) as struck:
         report = office.reconcile()
         assert struck()
 
     assert [failure.partition(":")[0] for failure in report.failed] == [f"job {stuck}"]
+    assert report.alarms == []
     assert [office.states(job_id) for job_id in others] == [["SCHEDULED"]] * 2
     assert office.facility.tools.ledger.last_beat(SERVICE) is None
     assert len(office.reconcile().done) == 1
+
+
+def test_a_removal_of_which_scicat_deletes_no_datablocks_is_told_until_it_does(office: Office) -> None:
+    facility, ledger = office.facility, office.facility.tools.ledger
+    pid = facility.ingest({"f": b"1"})
+    facility.archive(pid)
+    withdraw(facility, pid, remove=True)
+
+    with office.fault(method="DELETE", path_regex="/datablocks/", status=403) as struck:
+        report = office.reconcile()
+        assert struck()
+
+    (alarm,) = report.alarms
+    assert alarm.startswith(f"the withdrawal of {pid}: SciCat refused")
+    assert (report.failed, ledger.last_beat(SERVICE) is not None) == ([], True)
+    assert len(facility.registered(pid)) == 1
+    assert office.reconcile() == Report(done=[f"the catalogue was told that {pid} is removed"])
+    assert facility.registered(pid) == []
 
 
 def test_a_run_that_operators_deleted_does_not_stop_the_next_one(office: Office) -> None:
@@ -523,8 +586,9 @@ def test_parts_that_could_not_be_dropped_are_dropped_by_the_next_pass(office: Of
     reserve(facility, pid, -MINUTE)
     begin_multipart(facility, pid)
 
-    failed = office.reconciliation(landing_bucket="no-such-bucket").reconcile().failed
-    assert any(f"unfinished parts of {pid}" in failure for failure in failed)
+    report = office.reconciliation(landing_bucket="no-such-bucket").reconcile()
+    assert any(f"unfinished parts of {pid}" in alarm for alarm in report.alarms)
+    assert [failure.partition(":")[0] for failure in report.failed] == ["unfinished uploads"]
 
     assert office.reconcile().done == [f"1 unfinished multipart uploads of {pid} aborted"]
     assert begun(facility, pid) == []

@@ -16,6 +16,8 @@ RETRIEVED_BYTES: Final = "retrieved_bytes"
 RETRIEVED_FILES: Final = "retrieved_files"
 ERRORS: Final = "errors"
 """By code of the error that ended the work on a data set."""
+STUCK_TASKS: Final = "stuck_tasks"
+"""By code of the error for which a task of the reconciliation fails in each pass."""
 
 
 def add_to_counter(connection: Connection, name: str, label: str, amount: float) -> None:

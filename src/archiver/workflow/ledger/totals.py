@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 
-from archiver.workflow.ledger.counters import ERRORS, add_to_counter
+from archiver.workflow.ledger.counters import ERRORS, STUCK_TASKS, add_to_counter
 from archiver.workflow.ledger.database import Database, clock, fields
 from archiver.workflow.ledger.datasets import GONE, dataset_record
 from archiver.workflow.ledger.facts import LTS_IDENTITY
@@ -36,6 +36,11 @@ class Totals(Database):
         """Counts an error that ended the work on a data set."""
         with self._transaction() as connection:
             add_to_counter(connection, ERRORS, code, 1)
+
+    def count_stuck_task(self, code: str) -> None:
+        """Counts a task of the reconciliation that fails, in this pass, until somebody acts."""
+        with self._transaction() as connection:
+            add_to_counter(connection, STUCK_TASKS, code, 1)
 
     def counters(self) -> list[Counter]:
         """Everything counted so far."""
