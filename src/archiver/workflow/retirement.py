@@ -382,7 +382,7 @@ class Retiring:
             if (now and now.kind) not in _COMES_AFTER[event.kind]:
                 raise RetirementStateError(f"{pid} was changed by somebody else meanwhile. Look at it again.")
             event = self._note(claim, now if now is not None and now.kind is event.kind else event, left)
-            if event.kind is EventKind.REMOVING:
+            if event.kind.is_final:
                 event = self._remove(claim, event, left)
             if event.kind is EventKind.RESTORED:
                 self._must_be_whole(pid, left)
@@ -406,8 +406,8 @@ class Retiring:
         for address in (*self.copies, self.share):
             self.ledger.check_claim(claim)
             with _kept(left, f"the share at {address.root}"):
-                files = self.child.call(remove_bag, None, address, event.pid)
-                log.warning("bag_removed", pid=event.pid, root=str(address.root), files=files)
+                if files := self.child.call(remove_bag, None, address, event.pid):
+                    log.warning("bag_removed", pid=event.pid, root=str(address.root), files=files)
         if left:
             return event
         return self._note(claim, event.then(EventKind.REMOVED, self.ledger.now(), event.by), left)

@@ -2,7 +2,8 @@
 
     ledger says archived, bag missing or another one    alarm; nothing is repaired by itself
     bag there, ledger does not know                     adopted as unproven; the next audit reads it first
-    tombstone there, ledger does not know             noted; the catalogue is told afterwards
+    tombstone there, ledger does not know               noted; the catalogue is told afterwards
+    tombstone there, and not on a share of copies       brought along (`tombstone_copies`)
     files of dead attempts in a bag without `bagit.txt` removed, under the claim on the data set
 
 Everything that touches the share runs in a child process that is killed when it hangs.
@@ -30,6 +31,7 @@ from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.notifications import Channel, Nobody, Weight
 from archiver.workflow.storage.lts import ShareAddress
+from archiver.workflow.tombstone_copies import TombstoneCopies
 from archiver.workflow.tools import read_identity
 
 log = structlog.get_logger(__name__)
@@ -69,6 +71,7 @@ class ShareComparison:
         """
         self._ledger = ledger
         self._root: Path = lts.lts_root_folder
+        self._roots_of_copies = lts.lts_copies
         self._settings = settings
         self._claim_timeout = claim_timeout
         self._holder = holder
@@ -78,6 +81,7 @@ class ShareComparison:
         self._dry_run = dry_run
         self._child = ChildProcess(min(lts.lts_stall_timeout_s, _STALL_S))
         self._address: ShareAddress | None = None
+        self._copies: TombstoneCopies | None = None
         self._walk: Iterator[Adoption] | None = None
         self._disagreeing: set[str] = set()
         """Data sets of this walk."""
@@ -139,6 +143,9 @@ class ShareComparison:
         mounted = self._child.call(read_identity, None, self._root)
         identity = uuid.UUID(self._ledger.remember(LTS_IDENTITY, str(mounted)))
         self._address = ShareAddress(self._root, identity)  # where another one is mounted, the walk says so
+        self._copies = TombstoneCopies(
+            self._ledger, self._child, self._address, self._roots_of_copies, self._claim_timeout, self._holder
+        )
         return LedgerRebuilding(
             self._ledger, self._child, self._address, self._claim_timeout, verify=False, dry_run=False
         ).rebuild()
@@ -160,6 +167,17 @@ class ShareComparison:
                 log.error("ledger_and_share_disagree", pid=found.pid, kind=found.outcome, detail=found.detail)
                 self._untold.append(text)
             yield ShareFinding(text, is_alarm=True)
+        if found.event is not None:
+            yield from self._bring_along(found.pid)
+
+    def _bring_along(self, pid: str) -> Iterator[ShareFinding]:
+        """Shares of copies that were away when a data set was withdrawn or restored learn of it."""
+        assert self._copies is not None  # noqa: S101  # a walk has begun
+        for followed in self._copies.follow(pid):
+            if followed.event is None:
+                yield ShareFinding(followed.trouble, is_alarm=True)
+            else:
+                yield ShareFinding(f"the copies at {followed.root} learnt that {pid} was {followed.event.kind}")
 
     def _tell(self) -> None:
         """One message for all: where a part of the share is gone, there is a disagreement on each data set there."""

@@ -182,7 +182,8 @@ def find_event(progress: Progress, address: ShareAddress, pid: str) -> Event | N
 def note_event(progress: Progress, address: ShareAddress, event: Event, attempt: str) -> Event | None:
     """Make `event` the one that counts, unless one of its kind or a later one does; the one that counts then.
 
-    What is removed stays so, and a share that never heard of a withdrawal need not hear that it was taken back.
+    What is removed stays so, and a share that never heard of a withdrawal need not hear that it was taken back. None
+    says `removed` of a bag that is still there: it is `removing` then.
 
     Only for the holder of the claim on the data set.
 
@@ -198,6 +199,8 @@ def note_event(progress: Progress, address: ShareAddress, event: Event, attempt:
     progress(0)
     if before is None and event.kind is EventKind.RESTORED:
         return None
+    if event.kind is EventKind.REMOVED and _holds_bag(share, event.pid):
+        event = event.then(EventKind.REMOVING, event.at, event.by)
     done = {event.kind} | ({EventKind.REMOVED} if event.kind is EventKind.REMOVING else set())
     if before is None or before.kind not in done:
         number = 1 if before is None else before.number + 1
@@ -209,6 +212,12 @@ def note_event(progress: Progress, address: ShareAddress, event: Event, attempt:
         before = _read(share, event.pid, number, event.kind)
     share.seal(f"{folder}/{before.number:04}-{before.kind}.json")
     return before
+
+
+def _holds_bag(share: LongTermStorage, pid: str) -> bool:
+    bag = bag_folder(pid)
+    tars = (name for name, _ in share.names(f"{bag}/{PAYLOAD_FOLDER}") if name.endswith(".tar"))
+    return share.size(f"{bag}/{BAGIT}") is not None or any(tars)
 
 
 def _files_below(share: LongTermStorage, folder: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ from archiver.workflow.names import (
     check_file_path,
 )
 from archiver.workflow.storage.lts import LongTermStorage, ShareAddress
-from archiver.workflow.tombstones import Event, newest_event
+from archiver.workflow.tombstones import Event, EventKind, newest_event
 
 OLDER_PAYLOAD_FOLDER = "datablocks"
 """Where the older service put its tars, in the data set's folder."""
@@ -73,6 +73,8 @@ class Holding:
     """The bag's date, YYYY-MM-DD."""
     note: str = ""
     """What is odd about it."""
+    event: EventKind | None = None
+    """What was done last of withdrawing, restoring and removing it; None where it was never withdrawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def look_at(progress: Progress, share: LongTermStorage, pid: str) -> Folder:
         names = share.names(path)
         folders = {name for name, is_folder in names if is_folder}
         files = {name for name, is_folder in names if not is_folder}
-        holding = None
+        holding: Holding | None = None
         event = newest_event(share, pid) if RETIREMENT_FOLDER in folders else None
         if event is not None and event.kind.is_withdrawn:
             holding = _withdrawn(share, event)
@@ -150,6 +152,8 @@ def look_at(progress: Progress, share: LongTermStorage, pid: str) -> Folder:
         elif OLDER_PAYLOAD_FOLDER in folders:
             tars = tars_in(progress, share, f"{path}/{OLDER_PAYLOAD_FOLDER}")
             holding = Holding(pid, HoldingState.OLDER, size=sum(size for _, size in tars), datablocks=len(tars))
+        if holding is not None and event is not None:
+            holding = replace(holding, event=event.kind)
     except (PermanentError, UnsafeNameError) as error:
         return Folder(path, Holding(pid, HoldingState.UNREADABLE, note=str(error)), is_parent=False)
     return Folder(path, holding, is_parent=bool(folders - _INSIDE_A_DATASET))

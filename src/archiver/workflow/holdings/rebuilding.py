@@ -106,6 +106,8 @@ class Adoption:
     outcome: AdoptionOutcome
     datablocks: int = 0
     detail: str = ""
+    event: EventKind | None = None
+    """What was done last of withdrawing, restoring and removing it; None where it was never withdrawn."""
 
 
 def recorded_totals(progress: Progress, address: ShareAddress, pid: str) -> list[DatablockTotals]:
@@ -225,7 +227,7 @@ class LedgerRebuilding:
             if holding.state.is_withdrawn or holding.state is HoldingState.PUBLISHED:
                 published.add(holding.pid)
                 adoption = self._adopt(holding, progress) if holding.state.has_bag else None
-                yield self._follow_events(holding, adoption)
+                yield replace(self._follow_events(holding, adoption), event=holding.event)
             else:
                 yield Adoption(holding.pid, _NOT_ADOPTED[holding.state], holding.datablocks or 0, holding.note)
         for record in self._ledger.datasets():
