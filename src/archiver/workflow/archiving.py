@@ -10,6 +10,7 @@ landing zone before the bag is published and the catalogue, read back, knows it.
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,7 +38,7 @@ from archiver.workflow.bags import (
 )
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue.models import Datablock, DatablockFile
-from archiver.workflow.claims import Heartbeat
+from archiver.workflow.claims import Heartbeat, claimed
 from archiver.workflow.datablocks.entries import Entry, mode_text
 from archiver.workflow.datablocks.index import DatablockTotals, Member
 from archiver.workflow.datablocks.plan import PlanSettings, deal_out, plan_lines, read_plan
@@ -56,6 +57,7 @@ from archiver.workflow.errors import (
 )
 from archiver.workflow.inventory import Comparison, Inventory
 from archiver.workflow.isolation import ChildProcess
+from archiver.workflow.ledger.datasets import WITHDRAWN
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import Claim, DatablockRecord, Stage
 from archiver.workflow.monitor import Limit, Monitor
@@ -79,6 +81,8 @@ CHECKSUM_ALGORITHM = "sha256"
 _WRITE_ATTEMPTS = 2
 """A datablock that does not read back as written is written again once."""
 _ARCHIVED = {Stage.PUBLISHED, Stage.REGISTERED, Stage.EMPTIED}
+_REPORT_CLAIM = timedelta(minutes=2)
+"""A run of an archived data set that gave no sign of life for so long does not keep a failure from being told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,24 +222,36 @@ class Archiving:
 def report_archiving_failure(catalogue: Catalogue, ledger: Ledger, pid: str, error: ArchiverError) -> None:
     """Tell the catalogue that archiving `pid` failed for good, in the words of `error`.
 
-    Says nothing where another run is at work, and never calls an archived data set anything else.
+    Says nothing where another run is at work, nor of a data set that is withdrawn: that is told by whoever withdraws or
+    restores it, under the claim, and is the last word. Never calls an archived data set anything else.
 
     Raises:
         CatalogueError: it could not be told.
     """
-    if isinstance(error, DatasetBusyError | ClaimLostError | UnknownDatasetError):
+    if isinstance(error, DatasetBusyError | ClaimLostError | UnknownDatasetError | RetiredError):
         return
     record = ledger.dataset(pid)
     changes: dict[str, Any] = {"archiveReturnMessage": str(error)}
-    if isinstance(error, RetiredError):
-        changes |= {"archivable": False, "retrievable": False}
-    elif record is not None and record.archived_at is not None:
-        changes |= {"archivable": False}
-    elif isinstance(error, UserError):
+    if record is not None and record.archived_at is not None:
+        # Only what is archived can be withdrawn: not between this look at the ledger and what is told.
+        with (
+            suppress(DatasetBusyError, ClaimLostError),
+            claimed(ledger, pid, f"report of a failure {uuid.uuid4().hex[:8]}", _REPORT_CLAIM),
+        ):
+            if _is_given_out(ledger, pid):
+                catalogue.update_lifecycle(pid, changes | {"archivable": False})
+        return
+    if isinstance(error, UserError):
         changes |= {"archivable": True, "retrievable": False, "archiveStatusMessage": "missingFilesError"}
     else:
         changes |= {"archivable": False, "retrievable": False, "archiveStatusMessage": "scheduleArchiveJobFailed"}
     catalogue.update_lifecycle(pid, changes)
+
+
+def _is_given_out(ledger: Ledger, pid: str) -> bool:
+    """Whether it is not withdrawn, as far as the ledger knows."""
+    record = ledger.dataset(pid)
+    return record is None or record.stage not in WITHDRAWN
 
 
 def _settle_failure(tools: Tools, claim: Claim, error: ArchiverError) -> None:

@@ -106,6 +106,7 @@ class RetrievalOutcome:
 class _Wanted:
     """A tar that is to lie in the retrieval bucket."""
 
+    pid: str
     key: str
     size: int
     packed_size: int
@@ -214,11 +215,13 @@ class Retrieval:
         return [
             self._older_datablock(child, pid, block, sizes[block.archive_id])
             if block.archive_id in sizes
-            else self._recorded_datablock(child, block, by_id[block.archive_id])
+            else self._recorded_datablock(child, pid, block, by_id[block.archive_id])
             for block in registered
         ]
 
-    def _recorded_datablock(self, child: ChildProcess, block: Datablock, recorded: RecordedDatablock) -> _Wanted:
+    def _recorded_datablock(
+        self, child: ChildProcess, pid: str, block: Datablock, recorded: RecordedDatablock
+    ) -> _Wanted:
         tools = self._tools
         order = CopyOrder(
             store=tools.store_settings,
@@ -237,7 +240,7 @@ class Retrieval:
             return recorded.sha256
 
         name = posixpath.basename(block.archive_id)
-        return _Wanted(block.archive_id, block.size, recorded.packed_size, recorded.sha256, name, copy)
+        return _Wanted(pid, block.archive_id, block.size, recorded.packed_size, recorded.sha256, name, copy)
 
     def _older_datablock(self, child: ChildProcess, pid: str, block: Datablock, packed_size: int) -> _Wanted:
         tools = self._tools
@@ -255,7 +258,7 @@ class Retrieval:
             )
             return child.call(copy_older_datablock, self._monitor.advance, order)
 
-        return _Wanted(block.archive_id, block.size, packed_size, "", posixpath.basename(block.archive_id), copy)
+        return _Wanted(pid, block.archive_id, block.size, packed_size, "", posixpath.basename(block.archive_id), copy)
 
     def _older_tar(self, pid: str, block: Datablock, selection: Selection | None = None) -> OlderTar:
         """What the catalogue knows of the files in a tar, or of those that are selected."""
@@ -322,7 +325,7 @@ class Retrieval:
         def copy() -> str:
             return child.call(copy_files, self._monitor.advance, order)
 
-        return _Wanted(order.key, found.size, found.packed_size, "", f"{found.files} files", copy)
+        return _Wanted(pid, order.key, found.size, found.packed_size, "", f"{found.files} files", copy)
 
     # ------------------------------------------------------------------------------------------ into the bucket
 
@@ -404,6 +407,8 @@ class Retrieval:
             capacity=tools.store_settings.retrieval_capacity_bytes,
         )
         try:
+            # What is withdrawn from now on lets this copy expire, too; what was before did not know of it.
+            _refuse_retired(ledger, wanted.pid)
             with Heartbeat(lambda: ledger.heartbeat_retrieval(claim), timeout / 4):
                 sha256 = self._monitor.step(f"retrieve {wanted.name}", wanted.copy, Limit.READ_LTS)
                 ledger.record_retrieved(claim, wanted.packed_size, sha256, expires_at)

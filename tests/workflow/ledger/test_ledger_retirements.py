@@ -1,16 +1,27 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import Engine, create_engine, text
 
 from archiver.workflow.errors import ClaimLostError
 from archiver.workflow.ledger.ledger import Ledger
-from archiver.workflow.ledger.records import Claim, DatablockRecord, RetirementRecord, RetirementState, Stage
+from archiver.workflow.ledger.records import (
+    Claim,
+    DatablockRecord,
+    RetirementRecord,
+    RetirementState,
+    RetrievalState,
+    Stage,
+)
 
 TIMEOUT = timedelta(minutes=5)
 DAY = timedelta(days=1)
 AT = datetime(2026, 11, 26, 3, tzinfo=UTC)
 PID = "p/a"
-ARCHIVE_ID = "openem-network/datasets/p/a/data/datablocks/p-a_0.tar"
+FOLDER = "openem-network/datasets/p/a"
+ARCHIVE_ID = f"{FOLDER}/data/datablocks/p-a_0.tar"
 
 
 def note(ledger: Ledger, claim: Claim, state: RetirementState) -> None:
@@ -143,3 +154,57 @@ def test_copies_below_the_folder_expire_now_and_no_others(ledger: Ledger, in_a_w
     expired = [each.archive_id for each in ledger.expired_retrievals(ledger.now())]
     assert len(expired) == 2
     assert other not in expired
+
+
+def test_a_copy_that_is_being_made_may_be_removed_when_its_run_is_gone(ledger: Ledger) -> None:
+    ledger.claim_retrieval(ARCHIVE_ID, "run", TIMEOUT)
+    assert ledger.expired_retrievals(ledger.now()) == []
+
+    assert ledger.expire_copies(FOLDER) == 1
+
+    (copy,) = ledger.expired_retrievals(ledger.now())
+    assert (copy.state, copy.holder) == (RetrievalState.COPYING, "run")
+
+
+def test_no_copy_of_a_withdrawn_data_set_is_kept_whenever_it_comes(
+    ledger: Ledger, claim: Claim, in_a_while: datetime
+) -> None:
+    copy = ledger.claim_retrieval(ARCHIVE_ID, "run", TIMEOUT)
+    note(ledger, claim, RetirementState.RETIRED)
+    ledger.expire_copies(FOLDER)
+
+    ledger.record_retrieved(copy, 100, "ab", in_a_while)
+    assert not ledger.extend_retrieval(ARCHIVE_ID, in_a_while)
+
+    assert [each.archive_id for each in ledger.expired_retrievals(ledger.now())] == [ARCHIVE_ID]
+    note(ledger, claim, RetirementState.RESTORED)
+    assert ledger.extend_retrieval(ARCHIVE_ID, in_a_while)
+    assert ledger.expired_retrievals(ledger.now()) == []
+
+
+def test_a_copy_and_a_withdrawal_that_are_noted_at_the_same_time_come_one_after_the_other(
+    ledger: Ledger, ledger_url: str, claim: Claim, in_a_while: datetime
+) -> None:
+    copy = ledger.claim_retrieval(ARCHIVE_ID, "run", TIMEOUT)
+    engine = create_engine(ledger_url)
+    with ThreadPoolExecutor(1) as threads:
+        with engine.begin() as withdrawal:
+            withdrawal.execute(text("UPDATE datasets SET stage = 'retired'"))
+            noted = threads.submit(ledger.record_retrieved, copy, 100, "ab", in_a_while)
+            assert waits_for_a_lock(engine)
+        noted.result(60)
+    engine.dispose()
+
+    assert [each.archive_id for each in ledger.expired_retrievals(ledger.now())] == [ARCHIVE_ID]
+
+
+def waits_for_a_lock(engine: Engine) -> bool:
+    """Whether another connection comes to wait for one."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    pause = threading.Event()
+    for _ in range(600):
+        with engine.connect() as connection:
+            if connection.execute(text(waiting)).scalar_one():
+                return True
+        pause.wait(0.05)
+    return False

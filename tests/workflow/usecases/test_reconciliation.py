@@ -38,6 +38,7 @@ from archiver.workflow.holdings.rebuilding import note_event_in_ledger
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.counters import STUCK_TASKS
 from archiver.workflow.reconciliation import SERVICE, Reconciliation, Report
+from archiver.workflow.retirement import tell_retirement
 from archiver.workflow.share_comparison import ShareComparison
 from archiver.workflow.storage.lts import IDENTITY_FILE
 from archiver.workflow.storage.s3_records import OpenMultipart
@@ -430,6 +431,23 @@ def test_giving_a_job_up_says_nothing_of_its_archived_data_sets(office: Office) 
     assert office.facility.lifecycle(done) == before
     assert office.facility.lifecycle(undone)["archiveStatusMessage"] == "scheduleArchiveJobFailed"
     assert office.facility.job(job_id)["statusCode"] == "finishedUnsuccessful"
+
+
+def test_giving_a_job_up_leaves_a_withdrawn_data_set_what_it_says(office: Office) -> None:
+    facility = office.facility
+    pid = facility.ingest({"f": b"1"})
+    job_id = facility.submit("archive", pid)
+    facility.archive(pid)
+    withdraw(facility, pid)
+    tell_retirement(facility.tools.catalogue, facility.tools.ledger, "ETHZ", pid)
+    before = facility.lifecycle(pid)
+    assert "was withdrawn" in before["archiveReturnMessage"]
+    office.crash(job_id, 3)
+
+    assert len(office.reconcile().done) == 1
+
+    assert facility.lifecycle(pid) == before
+    assert facility.job(job_id)["statusCode"] == "finishedUnsuccessful"
 
 
 def test_a_job_is_not_given_up_while_its_data_set_is_being_archived(office: Office) -> None:

@@ -20,7 +20,7 @@ from archiver.local.scicat.defaults import ARCHIVER
 from archiver.workflow.archiving import report_archiving_failure
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue_repair import CatalogueOutcome, CatalogueRepair
-from archiver.workflow.errors import DatasetBusyError, RetiredError
+from archiver.workflow.errors import DatasetBusyError, PermanentError, RetiredError
 from archiver.workflow.fixity import FixityAudit
 from archiver.workflow.healing import Healing, HealOutcome
 from archiver.workflow.holdings.extraction import ExtractOrder, extract
@@ -29,7 +29,7 @@ from archiver.workflow.holdings.rebuilding import AdoptionOutcome, LedgerRebuild
 from archiver.workflow.holdings.verification import verify_bag
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.ledger import Ledger
-from archiver.workflow.ledger.records import RetirementState, Stage
+from archiver.workflow.ledger.records import RetirementState, RetrievalClaim, Stage
 from archiver.workflow.monitor import Monitor
 from archiver.workflow.names import archive_id
 from archiver.workflow.retirement import RetirementStateError, Retiring, tell_retirement
@@ -197,6 +197,94 @@ def test_a_retrieval_that_was_under_way_leaves_no_link_behind(
 
     ledger = facility.tools.ledger
     assert len(ledger.expired_retrievals(ledger.now())) == 2
+
+
+@pytest.mark.parametrize("dies", ["after it extended a copy", "before it noted a copy", "after it noted a copy"])
+def test_a_retrieval_that_was_under_way_and_died_leaves_no_copy_to_be_given_out(
+    facility: Facility, office: Office, archived: str, monkeypatch: pytest.MonkeyPatch, dies: str
+) -> None:
+    name = "extend_retrieval" if "extended" in dies else "record_retrieved"
+    if name == "extend_retrieval":
+        facility.retrieve(archived)
+    call = getattr(Ledger, name)
+
+    def withdrawn_meanwhile(ledger: Ledger, *arguments: object, **named: object) -> None:
+        monkeypatch.setattr(Ledger, name, call)
+        office.retire(archived)
+        if dies.startswith("after"):
+            call(ledger, *arguments, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, name, withdrawn_meanwhile)
+
+    with pytest.raises(KeyboardInterrupt):
+        facility.retrieve(archived)
+
+    ledger = facility.tools.ledger
+    known = {each for each in (archive_id(archived, 0), archive_id(archived, 1)) if ledger.retrieval(each)}
+    assert known
+    assert {each.archive_id for each in ledger.expired_retrievals(ledger.now())} == known
+
+
+def test_a_retrieval_does_not_begin_a_copy_of_what_was_withdrawn_meanwhile(
+    facility: Facility, office: Office, archived: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = Ledger.claim_retrieval
+
+    def withdrawn_before(ledger: Ledger, *arguments: object, **named: object) -> RetrievalClaim:
+        monkeypatch.setattr(Ledger, "claim_retrieval", claim)
+        office.retire(archived)
+        return claim(ledger, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Ledger, "claim_retrieval", withdrawn_before)
+
+    with pytest.raises(RetiredError):
+        facility.retrieve(archived)
+
+    tools = facility.tools
+    assert list(tools.store.list(tools.store_settings.s3_retrieval_bucket, archive_id(archived, 0))) == []
+
+
+def test_a_run_that_was_refused_says_nothing_of_a_data_set_that_was_restored_since(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    office.retire(archived)
+    with pytest.raises(RetiredError) as refused:
+        facility.archive(archived)
+    office().restore(archived, dry_run=False)
+    before = facility.lifecycle(archived)
+    assert before["retrievable"] is True
+
+    report_archiving_failure(facility.tools.catalogue, facility.tools.ledger, archived, refused.value)
+
+    assert facility.lifecycle(archived) == before
+
+
+def test_no_other_failure_is_told_of_a_withdrawn_data_set(facility: Facility, office: Office, archived: str) -> None:
+    office.retire(archived)
+    before = facility.lifecycle(archived)
+
+    report_archiving_failure(
+        facility.tools.catalogue, facility.tools.ledger, archived, PermanentError("Given up after 3 runs.")
+    )
+
+    assert facility.lifecycle(archived) == before
+    office().restore(archived, dry_run=False)
+    report_archiving_failure(facility.tools.catalogue, facility.tools.ledger, archived, PermanentError("No space."))
+    lifecycle = facility.lifecycle(archived)
+    assert (lifecycle["archiveReturnMessage"], lifecycle["retrievable"]) == ("No space.", True)
+
+
+def test_no_failure_is_told_of_an_archived_data_set_while_somebody_withdraws_or_restores_it(
+    facility: Facility, archived: str
+) -> None:
+    ledger, before = facility.tools.ledger, facility.lifecycle(archived)
+    claim = ledger.claim_dataset(archived, "retirement by ada", TIMEOUT)
+
+    report_archiving_failure(facility.tools.catalogue, ledger, archived, PermanentError("No space."))
+
+    assert facility.lifecycle(archived) == before
+    ledger.check_claim(claim)
 
 
 def test_an_archive_job_of_a_withdrawn_data_set_changes_nothing(

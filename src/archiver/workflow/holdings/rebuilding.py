@@ -32,7 +32,7 @@ from archiver.workflow.holdings.listing import Holding, Holdings, HoldingState
 from archiver.workflow.holdings.reading import PROOF_READ, datablock_number, folder_of, index_of, read_totals
 from archiver.workflow.holdings.verification import verify_bag
 from archiver.workflow.isolation import ChildProcess, Progress
-from archiver.workflow.ledger.datasets import ARCHIVED
+from archiver.workflow.ledger.datasets import ARCHIVED, WITHDRAWN
 from archiver.workflow.ledger.errors import LedgerNotMigratedError
 from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.ledger import Ledger
@@ -153,10 +153,6 @@ def note_event_in_ledger(ledger: Ledger, claim: Claim, event: Event) -> None:
     )
 
 
-_WITHDRAWN = (Stage.RETIRED, Stage.REMOVING, Stage.REMOVED)
-"""In the order in which they come."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Change:
     """What is to be noted of a data set."""
@@ -235,7 +231,7 @@ class LedgerRebuilding:
                 continue
             found = holdings.find(record.pid)  # it may have been published since the walk came by
             if found is None or not (found.state.is_withdrawn or found.state is HoldingState.PUBLISHED):
-                what = "tombstone" if record.stage in _WITHDRAWN else "published bag"
+                what = "tombstone" if record.stage in WITHDRAWN else "published bag"
                 detail = f"The ledger has it as {record.stage}, and there is no {what}. Look for it in the backup."
                 yield Adoption(record.pid, AdoptionOutcome.MISSING, len(self._ledger.datablocks(record.pid)), detail)
 
@@ -262,7 +258,7 @@ class LedgerRebuilding:
         """Make the ledger know of a withdrawal, or that it was taken back; what else came of the data set stays."""
         pid = holding.pid
         record = self._ledger.dataset(pid)
-        known = record.stage if record is not None and record.stage in _WITHDRAWN else None
+        known = record.stage if record is not None and record.stage in WITHDRAWN else None
         if known is None and not holding.state.is_withdrawn:
             return adoption or Adoption(pid, AdoptionOutcome.KNOWN)
         adoption = adoption or Adoption(pid, AdoptionOutcome.KNOWN)
@@ -273,7 +269,7 @@ class LedgerRebuilding:
         if event is not None and event.kind.is_final:
             adoption = Adoption(pid, AdoptionOutcome.KNOWN)  # whatever is missing of its bag
         stage = RetirementState(event.kind).stage if event is not None else None
-        if event is None or (known and stage and _WITHDRAWN.index(known) > _WITHDRAWN.index(stage)):
+        if event is None or (known and stage and WITHDRAWN.index(known) > WITHDRAWN.index(stage)):
             there = "no tombstone" if event is None else f"a tombstone that says {event.kind}"
             detail = f"The ledger has it as {known}, and there is {there} on the share. Neither was changed."
             return replace(adoption, outcome=AdoptionOutcome.DISAGREES, detail=detail)

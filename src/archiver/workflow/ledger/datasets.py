@@ -30,6 +30,8 @@ ARCHIVED = (Stage.PUBLISHED, Stage.REGISTERED, Stage.EMPTIED)
 """Stages in which there is a bag on the share that is given out."""
 GONE = (Stage.REMOVING, Stage.REMOVED)
 """Stages in which there is no bag any more."""
+WITHDRAWN = (Stage.RETIRED, *GONE)
+"""Stages in which nothing of a data set is given out, in the order in which they come."""
 
 
 def held_by(claim: Claim) -> ColumnElement[bool]:

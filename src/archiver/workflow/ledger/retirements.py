@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Row, delete, func, literal, select, update
+from sqlalchemy import BigInteger, Row, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.workflow.ledger.database import Database, clock, fields
@@ -143,9 +143,12 @@ class Retirements(Database):
                 connection.execute(update(retirements).where(this).values(told=True))
 
     def expire_copies(self, folder: str) -> int:
-        """Lets the copies below `folder` in the retrieval bucket expire now; how many. Reconciliation removes them."""
-        still_kept = retrievals.c.archive_id.startswith(f"{folder}/", autoescape=True) & (
-            retrievals.c.expires_at > clock
+        """Lets the copies below `folder` in the retrieval bucket expire now; how many. Reconciliation removes them.
+
+        Those that are being made, too: their runs may die when the object is there and before that is noted.
+        """
+        still_kept = retrievals.c.archive_id.startswith(f"{folder}/", autoescape=True) & or_(
+            retrievals.c.expires_at > clock, retrievals.c.expires_at.is_(None)
         )
         expired = update(retrievals).where(still_kept).values(expires_at=clock, updated_at=clock)
         with self._transaction() as connection:

@@ -15,9 +15,11 @@ from archiver.workflow.ledger.counters import (
     add_to_counter,
 )
 from archiver.workflow.ledger.database import Database, clock, fields, lock_until_commit
+from archiver.workflow.ledger.datasets import WITHDRAWN
 from archiver.workflow.ledger.errors import NoRetrievalSpaceError
 from archiver.workflow.ledger.records import RetrievalClaim, RetrievalRecord, RetrievalState
-from archiver.workflow.ledger.tables import UtcDateTime, datablocks, retrieval_fences, retrievals
+from archiver.workflow.ledger.tables import UtcDateTime, datablocks, datasets, retrieval_fences, retrievals
+from archiver.workflow.names import DATASETS_FOLDER, parent_folders
 
 RETRIEVAL_SPACE_LOCK = 0x61_72_63_68_03
 """Advisory lock under which space in the retrieval bucket is granted, one request after the other."""
@@ -47,6 +49,16 @@ def _record(row: Row[Any]) -> RetrievalRecord:
 def _later(expires_at: datetime) -> ColumnElement[datetime]:
     # GREATEST ignores NULL.
     return func.greatest(retrievals.c.expires_at, literal(expires_at, UtcDateTime))
+
+
+def _is_withdrawn(connection: Connection, archive_id: str) -> bool:
+    """Whether nothing of the data set is to be given out; which then stays so until the transaction ends.
+
+    A withdrawal that is noted afterwards finds what this transaction did, and lets it expire.
+    """
+    above = parent_folders(archive_id.removeprefix(f"{DATASETS_FOLDER}/"))
+    stages = select(datasets.c.stage).where(datasets.c.pid.in_(above)).with_for_update(read=True)
+    return any(stage in WITHDRAWN for stage in connection.execute(stages).scalars())
 
 
 def _taken(timeout: timedelta) -> ColumnElement[int]:
@@ -148,6 +160,8 @@ class Retrievals(Database):
     def record_retrieved(self, claim: RetrievalClaim, size: int, sha256: str, expires_at: datetime) -> None:
         """Notes that the copy is complete and to be kept until `expires_at`, or longer where that was noted.
 
+        One of a data set that was withdrawn meanwhile expires at once.
+
         Raises:
             ClaimLostError: nothing was noted.
         """
@@ -158,7 +172,6 @@ class Retrievals(Database):
                 state=RetrievalState.READY,
                 size=size,
                 sha256=sha256,
-                expires_at=_later(expires_at),
                 heartbeat_at=clock,
                 updated_at=clock,
                 reserved_bytes=0,
@@ -169,7 +182,8 @@ class Retrievals(Database):
             took = connection.execute(before).scalar_one_or_none()
             if took is None:
                 raise _lost(claim)
-            connection.execute(ready)
+            is_withdrawn = _is_withdrawn(connection, claim.archive_id)
+            connection.execute(ready.values(expires_at=clock if is_withdrawn else _later(expires_at)))
             files = select(datablocks.c.files).where(datablocks.c.archive_id == claim.archive_id)
             add_to_counter(connection, STAGE_SECONDS, RETRIEVED, took.total_seconds())
             add_to_counter(connection, RETRIEVED_BYTES, "", size)
@@ -200,14 +214,14 @@ class Retrievals(Database):
             return int(connection.execute(held).scalar_one())
 
     def extend_retrieval(self, archive_id: str, expires_at: datetime) -> bool:
-        """Keeps a copy that is ready at least until `expires_at`; False when there is none."""
+        """Keeps a copy that is ready at least until `expires_at`; False when there is none to be given out."""
         longer = (
             update(retrievals)
             .where(retrievals.c.archive_id == archive_id, retrievals.c.state == RetrievalState.READY)
             .values(expires_at=_later(expires_at), updated_at=clock)
         )
         with self._transaction() as connection:
-            return connection.execute(longer).rowcount == 1
+            return not _is_withdrawn(connection, archive_id) and connection.execute(longer).rowcount == 1
 
     def begin_removal(self, claim: RetrievalClaim, now: datetime) -> bool:
         """From here on nobody counts on the copy: it can no longer be extended. False when it is not expired.
