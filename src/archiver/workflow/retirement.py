@@ -10,7 +10,7 @@ already where it counts, or one that is not withdrawn yet.
 
 import secrets
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -37,15 +37,6 @@ log = structlog.get_logger(__name__)
 
 CONFIRM_WITHIN = timedelta(days=1)
 """How long a word confirms what it was given for."""
-
-
-_COMES_AFTER: dict[EventKind, set[EventKind | None]] = {
-    EventKind.RETIRED: {None, EventKind.RESTORED, EventKind.RETIRED},
-    EventKind.RESTORED: {EventKind.RETIRED, EventKind.RESTORED},
-    EventKind.REMOVING: {EventKind.RETIRED, EventKind.REMOVING},
-    EventKind.REMOVED: {EventKind.REMOVED},
-}
-"""What must be the newest event on the first share, for one to be made it (again)."""
 
 
 class RetirementStateError(UserError):
@@ -195,12 +186,15 @@ class Retiring:
         """
         event, totals = self._look(check_pid(pid))
         if event is not None and event.kind is EventKind.RETIRED:
-            return self._carry_out(pid, event, dry_run=dry_run, was_done=True)
+            return self._carry_out(pid, event, event, dry_run=dry_run, was_done=True)
         if event is not None and event.kind.is_final:
             raise RetirementStateError(event.message)
-        asked = self._asked_for(pid, RetirementState.REQUESTED, word, f"archiver retire {pid}")
-        self._must_be_archived(pid)
-        now = self.ledger.now()
+
+        def asked_for() -> RetirementRecord:
+            self._must_be_archived(pid)
+            return self._asked_for(pid, RetirementState.REQUESTED, word, f"archiver retire {pid}")
+
+        asked, now = asked_for(), self.ledger.now()
         wanted = Event(
             pid=pid,
             kind=EventKind.RETIRED,
@@ -212,7 +206,7 @@ class Retiring:
             payload_bytes=sum(each.size for each in totals),
             datablocks=tuple(RecordedTar(each.archive_id, each.packed_size, each.sha256) for each in totals),
         )
-        return self._carry_out(pid, wanted, dry_run=dry_run)
+        return self._carry_out(pid, event, wanted, asked_for, dry_run=dry_run)
 
     # ------------------------------------------------------------------------------------------ restored
 
@@ -228,14 +222,15 @@ class Retiring:
             raise RetirementStateError(event.message)
         record = self.ledger.retirement(pid)
         if event is not None and event.kind is EventKind.RETIRED:
-            return self._carry_out(pid, event.then(EventKind.RESTORED, self.ledger.now(), self.by), dry_run=dry_run)
+            restored = event.then(EventKind.RESTORED, self.ledger.now(), self.by)
+            return self._carry_out(pid, event, restored, dry_run=dry_run)
         if record is not None and record.state is RetirementState.REQUESTED:
             if not dry_run:
                 self.ledger.drop_retirement_request(pid)
             return None
         if event is None:
             raise RetirementStateError(f"{pid} is not withdrawn; there is nothing to restore.")
-        return self._carry_out(pid, event, dry_run=dry_run, was_done=True)
+        return self._carry_out(pid, event, event, dry_run=dry_run, was_done=True)
 
     # ------------------------------------------------------------------------------------------ removed
 
@@ -251,11 +246,15 @@ class Retiring:
         preview = self._preview(pid, event.datablocks, event.restorable_until, event.reason, event)
         if dry_run:
             return preview, ""
-        with claimed(self.ledger, pid, self._holder, self.claim_timeout) as claim:
-            note_event_in_ledger(self.ledger, claim, event)  # a crash may have come before it was
         word = secrets.token_hex(3)
-        if not self.ledger.request_removal(pid, word, CONFIRM_WITHIN):
-            raise RetirementStateError(f"The removal of {pid} has begun; go on with it: archiver retire remove {pid}")
+        with claimed(self.ledger, pid, self._holder, self.claim_timeout) as claim:
+            if self._event(pid) != event:
+                raise _changed(pid)
+            note_event_in_ledger(self.ledger, claim, event)  # a crash may have come before it was
+            if not self.ledger.request_removal(pid, word, CONFIRM_WITHIN):
+                raise RetirementStateError(
+                    f"The removal of {pid} has begun; go on with it: archiver retire remove {pid}"
+                )
         return preview, word
 
     def remove(self, pid: str, word: str, *, dry_run: bool) -> Outcome:
@@ -266,11 +265,15 @@ class Retiring:
             DatasetBusyError: a run is working on it.
         """
         event = self._removable(check_pid(pid))
-        if event.kind is EventKind.RETIRED:
-            self._asked_for(pid, RetirementState.RETIRED, word, f"archiver retire remove {pid}")
-            event = event.then(EventKind.REMOVING, self.ledger.now(), self.by)
-            return self._carry_out(pid, event, dry_run=dry_run)
-        return self._carry_out(pid, event, dry_run=dry_run, was_done=event.kind is EventKind.REMOVED)
+        if event.kind is not EventKind.RETIRED:
+            return self._carry_out(pid, event, event, dry_run=dry_run, was_done=event.kind is EventKind.REMOVED)
+
+        def asked_for() -> RetirementRecord:
+            return self._asked_for(pid, RetirementState.RETIRED, word, f"archiver retire remove {pid}")
+
+        asked_for()
+        removing = event.then(EventKind.REMOVING, self.ledger.now(), self.by)
+        return self._carry_out(pid, event, removing, asked_for, dry_run=dry_run)
 
     def has_begun_removal(self, pid: str) -> bool:
         """Whether it can only be gone on with."""
@@ -372,16 +375,33 @@ class Retiring:
             reason=reason,
         )
 
-    def _carry_out(self, pid: str, event: Event, *, dry_run: bool, was_done: bool = False) -> Outcome:
-        """Make `event` the newest everywhere: on the first share, the copies, in the ledger and the catalogue."""
+    def _carry_out(
+        self,
+        pid: str,
+        seen: Event | None,
+        event: Event,
+        asked_for: Callable[[], object] | None = None,
+        *,
+        dry_run: bool,
+        was_done: bool = False,
+    ) -> Outcome:
+        """Make `event` the newest everywhere: on the first share, the copies, in the ledger and the catalogue.
+
+        `seen` is what it was decided upon. That and the request, which `asked_for` raises without, were looked at
+        before the claim: they must still hold under it, unless somebody else has done the same meanwhile.
+        """
         if dry_run:
             return Outcome(pid, event.kind, event.at, event.restorable_until, was_done)
         left: list[str] = []
         with claimed(self.ledger, pid, self._holder, self.claim_timeout) as claim:
             now = self._event(pid)
-            if (now and now.kind) not in _COMES_AFTER[event.kind]:
-                raise RetirementStateError(f"{pid} was changed by somebody else meanwhile. Look at it again.")
-            event = self._note(claim, now if now is not None and now.kind is event.kind else event, left)
+            if now is not None and now.kind is event.kind:
+                event = now
+            elif now != seen:
+                raise _changed(pid)
+            elif asked_for is not None:
+                asked_for()
+            event = self._note(claim, event, left)
             if event.kind.is_final:
                 event = self._remove(claim, event, left)
             if event.kind is EventKind.RESTORED:
@@ -418,6 +438,10 @@ class Retiring:
             self.child.call(recorded_totals, None, self.share, pid)
         except DamagedError as error:
             left.append(f"the bag is not whole: {error} See 'when the only copy is damaged' in the documentation")
+
+
+def _changed(pid: str) -> RetirementStateError:
+    return RetirementStateError(f"{pid} was changed by somebody else meanwhile. Look at it again.")
 
 
 @contextmanager

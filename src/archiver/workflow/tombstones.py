@@ -164,13 +164,22 @@ def newest_event(share: LongTermStorage, pid: str) -> Event | None:
     """The event that counts; None for a data set that was never withdrawn.
 
     Raises:
-        DamagedError: it cannot be read.
+        DamagedError: it cannot be read, or there are two.
     """
     matches = [match for name, _ in share.names(_folder(pid)) if (match := _EVENT.fullmatch(name))]
     if not matches:
         return None
-    newest = max(matches, key=lambda match: int(match[1]))
-    return _read(share, pid, int(newest[1]), EventKind(newest[2]))
+    number = max(int(match[1]) for match in matches)
+    newest, *others = [match for match in matches if int(match[1]) == number]
+    if others:
+        both = " and ".join(match[0] for match in (newest, *others))
+        raise DamagedError(
+            f"Two events of {pid} carry the number {number}: {both} in {_folder(pid)}. Two operators were at work at "
+            "once, and which of them counts is not known. Nothing is done with this data set until one is left: see in "
+            "both by whom and when, move the one that must not count out of the folder, and give the command for the "
+            "other one again."
+        )
+    return _read(share, pid, number, EventKind(newest[2]))
 
 
 def find_event(progress: Progress, address: ShareAddress, pid: str) -> Event | None:
@@ -189,6 +198,7 @@ def note_event(progress: Progress, address: ShareAddress, event: Event, attempt:
 
     Raises:
         PermanentError: there is no room for another event.
+        DamagedError: another one got the same number at the same time.
         ArchiverError: of the share; the event may count or not.
     """
     share, folder = address.open(), _folder(event.pid)
@@ -209,6 +219,7 @@ def note_event(progress: Progress, address: ShareAddress, event: Event, attempt:
         with share.create(f"{folder}/{number:04}-{event.kind}.json", attempt) as writer:
             writer.write(_document(event))
             writer.commit()
+        newest_event(share, event.pid)  # a list of names that was old may have hidden what another operator did
         before = _read(share, event.pid, number, event.kind)
     share.seal(f"{folder}/{before.number:04}-{before.kind}.json")
     return before

@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import bagit  # type: ignore[import-untyped]
 import pytest
@@ -20,7 +21,7 @@ from archiver.local.scicat.defaults import ARCHIVER
 from archiver.workflow.archiving import report_archiving_failure
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue_repair import CatalogueOutcome, CatalogueRepair
-from archiver.workflow.errors import DatasetBusyError, PermanentError, RetiredError
+from archiver.workflow.errors import DamagedError, DatasetBusyError, PermanentError, RetiredError
 from archiver.workflow.fixity import FixityAudit
 from archiver.workflow.healing import Healing, HealOutcome
 from archiver.workflow.holdings.extraction import ExtractOrder, extract
@@ -29,13 +30,14 @@ from archiver.workflow.holdings.rebuilding import AdoptionOutcome, LedgerRebuild
 from archiver.workflow.holdings.verification import verify_bag
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.ledger import Ledger
-from archiver.workflow.ledger.records import RetirementState, RetrievalClaim, Stage
+from archiver.workflow.ledger.records import Claim, RetirementState, RetrievalClaim, Stage
 from archiver.workflow.monitor import Monitor
-from archiver.workflow.names import archive_id
+from archiver.workflow.names import archive_id, bag_folder
 from archiver.workflow.retirement import RetirementStateError, Retiring, tell_retirement
 from archiver.workflow.retrieval import report_retrieval_failure
 from archiver.workflow.share_comparison import ShareComparison
-from archiver.workflow.storage.lts import ShareAddress
+from archiver.workflow.storage.lts import PosixShare, ShareAddress
+from archiver.workflow.tombstones import EventKind, find_event, note_event
 from support.bags import FILES as OTHER_FILES
 from support.bags import ignore, make_bag, new_share
 from support.facility import Facility
@@ -105,6 +107,18 @@ def bag_files(facility: Facility, pid: str) -> dict[str, str]:
     return {
         path: sha256 for path, sha256 in facility.share_contents().items() if pid in path and "retirement" not in path
     }
+
+
+def before_the_claim(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+    """Somebody else does something just before the data set is claimed the next time."""
+    claim = Ledger.claim_dataset
+
+    def claim_after_that(ledger: Ledger, *arguments: Any) -> Claim:
+        monkeypatch.setattr(Ledger, "claim_dataset", claim)
+        do()
+        return claim(ledger, *arguments)
+
+    monkeypatch.setattr(Ledger, "claim_dataset", claim_after_that)
 
 
 def rebuild(ledger: Ledger, office: Office) -> dict[str, AdoptionOutcome]:
@@ -333,6 +347,33 @@ def test_a_word_is_good_for_a_day(facility: Facility, office: Office, archived: 
         at_work.confirm(archived, word, dry_run=False)
 
 
+def test_a_word_confirms_nothing_when_something_else_was_asked_for_before_the_data_set_was_claimed(
+    facility: Facility, office: Office, archived: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work = office()
+    _, word = at_work.request(archived, "wrong sample", dry_run=False)
+    before_the_claim(monkeypatch, lambda: office().request(archived, "another reason", dry_run=False))
+
+    with pytest.raises(RetirementStateError, match="not the word"):
+        at_work.confirm(archived, word, dry_run=False)
+
+    assert stage(facility, archived) is Stage.EMPTIED
+    assert not (facility.bag(archived) / "archiver-retirement").exists()
+
+
+def test_finishing_a_withdrawal_does_not_withdraw_again_what_was_restored_before_the_data_set_was_claimed(
+    facility: Facility, office: Office, archived: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.retire(archived)
+    before_the_claim(monkeypatch, lambda: office().restore(archived, dry_run=False))
+
+    with pytest.raises(RetirementStateError, match="changed by somebody else"):
+        office().confirm(archived, "", dry_run=False)
+
+    assert events(facility, archived) == ["0001-retired.json", "0002-restored.json"]
+    assert stage(facility, archived) is Stage.EMPTIED
+
+
 def test_a_dry_run_of_any_step_changes_nothing(facility: Facility, office: Office, archived: str) -> None:
     at_work = office(days=0)
     assert at_work.request(archived, "", dry_run=True)[1] == ""
@@ -503,6 +544,97 @@ def test_a_removed_data_set_leaves_its_tombstone_and_the_catalogue_says_so(
     with pytest.raises(RetirementStateError, match="cannot be restored"):
         at_work.restore(archived, dry_run=False)
     assert at_work.remove(archived, "", dry_run=False).was_done
+
+
+def test_what_was_restored_and_withdrawn_anew_is_not_removed_by_an_earlier_word(
+    facility: Facility, office: Office, archived: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.retire(archived, days=0)
+    at_work = office(days=0)
+    _, word = at_work.request_removal(archived, dry_run=False)
+
+    def withdraw_anew() -> None:
+        office().restore(archived, dry_run=False)
+        office.retire(archived, days=30)
+
+    before_the_claim(monkeypatch, withdraw_anew)
+
+    with pytest.raises(RetirementStateError, match="changed by somebody else"):
+        at_work.remove(archived, word, dry_run=False)
+
+    assert facility.is_published(archived)
+    assert events(facility, archived)[-1] == "0003-retired.json"
+
+
+def test_a_word_for_a_removal_is_good_until_another_is_given(
+    facility: Facility, office: Office, archived: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.retire(archived, days=0)
+    at_work = office(days=0)
+    _, word = at_work.request_removal(archived, dry_run=False)
+    before_the_claim(monkeypatch, lambda: office().request_removal(archived, dry_run=False))
+
+    with pytest.raises(RetirementStateError, match="not the word"):
+        at_work.remove(archived, word, dry_run=False)
+
+    assert facility.is_published(archived)
+
+
+def test_asking_for_a_removal_does_not_make_the_ledger_forget_that_the_data_set_was_restored(
+    facility: Facility, office: Office, archived: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.retire(archived, days=0)
+    before_the_claim(monkeypatch, lambda: office().restore(archived, dry_run=False))
+
+    with pytest.raises(RetirementStateError, match="changed by somebody else"):
+        office(days=0).request_removal(archived, dry_run=False)
+
+    assert stage(facility, archived) is Stage.EMPTIED
+
+
+def test_two_events_of_one_number_are_told_and_nothing_is_done_until_one_is_left(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    """As two operators leave them who did not see what the other did: a client's list of names may be old."""
+    office.retire(archived, days=0)
+    folder = facility.bag(archived) / "archiver-retirement"
+    other = folder / "0001-restored.json"
+    other.write_text((folder / "0001-retired.json").read_text().replace('"retired"', '"restored"'))
+
+    for step in (
+        lambda: office().restore(archived, dry_run=False),
+        lambda: office(days=0).request_removal(archived, dry_run=False),
+        lambda: office(days=0).remove(archived, "", dry_run=False),
+        lambda: facility.archive(archived),
+    ):
+        with pytest.raises(DamagedError, match="carry the number 1: 0001-restored.json and 0001-retired.json"):
+            step()
+    with pytest.raises(RetiredError):
+        facility.retrieve(archived)
+    assert facility.is_published(archived)
+
+    other.unlink()
+    assert office().restore(archived, dry_run=False) is not None
+
+
+def test_an_operator_who_does_not_see_what_another_just_did_is_told_at_once(
+    facility: Facility, office: Office, archived: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.retire(archived)
+    share = facility.tools.share
+    retired = find_event(ignore, share, archived)
+    assert retired is not None
+    note_event(ignore, share, retired.then(EventKind.RESTORED, retired.at, "ada"), "one")
+    names, own = PosixShare.names, f"{bag_folder(archived)}/archiver-retirement/0002-removing.json"
+
+    def old_names(self: PosixShare, folder: str) -> list[tuple[str, bool]]:
+        is_old = self.size(own) is None  # what a client puts there itself makes it look anew
+        return [each for each in names(self, folder) if not (is_old and each[0] == "0002-restored.json")]
+
+    monkeypatch.setattr(PosixShare, "names", old_names)
+
+    with pytest.raises(DamagedError, match="0002-removing.json and 0002-restored.json"):
+        note_event(ignore, share, retired.then(EventKind.REMOVING, retired.at, "bo"), "other")
 
 
 def test_a_bag_on_which_nobody_put_a_tombstone_cannot_be_removed(
