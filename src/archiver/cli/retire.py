@@ -1,7 +1,7 @@
 """`archiver retire`: a data set withdrawn from the archive, restored, and after its time removed."""
 
-import getpass
 import os
+import pwd
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,11 +33,23 @@ class _AskByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-def _who() -> str:
+def who(by: str | None, *, must_be_said: bool) -> str:
+    """Who is at work, for the record: as `by` says, else the login; that alone where it `must_be_said`.
+
+    Raises:
+        CommandError: nobody could tell from the record.
+    """
+    if by and by.strip():
+        return by.strip()
     try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        name = f"uid {os.getuid()}"
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # as a container's user may be
+        name = ""
+    if must_be_said or not name:
+        raise CommandError(
+            "The record is to tell who does this, and the login here does not. Give your name: --by NAME. Nothing was "
+            "changed."
+        )
     return f"{name}@{socket.gethostname()}"
 
 
@@ -63,6 +75,8 @@ def _retiring(folder: Folder, by: str | None) -> "Iterator[Retiring]":
     from archiver.workflow.storage.lts import ShareAddress
 
     with service_environment(folder), ExitStack() as stack:
+        settings = RetirementSettings()
+        operator = who(by, must_be_said=settings.retire_by_required)
         catalogue_settings, lts = CatalogueSettings(), LtsSettings()
         ledger = stack.enter_context(Ledger.open(LedgerSettings()))
         child, mounted = stack.enter_context(open_share(None))
@@ -82,13 +96,16 @@ def _retiring(folder: Folder, by: str | None) -> "Iterator[Retiring]":
             ],
             child=child,
             storage_location=catalogue_settings.storage_location,
-            restorable_for=RetirementSettings().restorable_for,
+            restorable_for=settings.restorable_for,
             claim_timeout=timedelta(seconds=ArchivingSettings().claim_timeout_s),
-            by=by or _who(),
+            by=operator,
         )
 
 
-By = Annotated[str | None, typer.Option("--by", help="Who does it, for the record; your login otherwise.")]
+By = Annotated[
+    str | None,
+    typer.Option("--by", help="Who does it, for the record; your login otherwise, where that names one person alone."),
+]
 
 
 def _shown_preview(answer: Answer, found: "Preview", what: str) -> None:

@@ -324,6 +324,8 @@ class RetirementSettings(EnvironmentSettings):
     retire_restorable_days: float = Field(90, ge=0)
     """How long a withdrawn data set can be restored for certain, days; before that its bag cannot be removed. It holds
     for what is withdrawn from then on."""
+    retire_by_required: bool = False
+    """Whether operators must say who they are (`--by`): where all of them have the same login, as in a container."""
 
     @property
     def restorable_for(self) -> timedelta:

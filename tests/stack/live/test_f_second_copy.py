@@ -29,7 +29,7 @@ def test_each_data_set_is_copied_to_a_further_share(
         with_copies.compose("run", "--rm", "lts", "verify", "--all", "--root", _FOLDER)
         operators = ("exec", "-T", "reconciliation", "archiver")
         with_copies.compose(*operators, "lts", "heal", pid)
-        with_copies.compose(*operators, "retire", pid, "--reason", "only tried", "--dry-run")
+        with_copies.compose(*operators, "retire", pid, "--reason", "only tried", "--by", "the tests", "--dry-run")
     finally:
         prefect.forget_variable("lts_copies")
         stack.up()

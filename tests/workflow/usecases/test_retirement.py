@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
+from archiver.cli.errors import CommandError
+from archiver.cli.retire import who
 from archiver.config.settings import FixitySettings, LedgerSettings, LtsSettings, ReconciliationSettings
 from archiver.local.postgres import PostgresServer
 from archiver.local.scicat.defaults import ARCHIVER
@@ -871,6 +874,41 @@ def test_an_operator_withdraws_restores_and_removes_by_command(facility: Facilit
     assert facility.is_published(archived)
     assert _run(facility, "remove", archived, word).returncode == 0
     assert bag_files(facility, archived) == {}
+
+
+def test_where_a_login_names_nobody_each_step_wants_to_know_who_is_at_work(facility: Facility, archived: str) -> None:
+    shared = {"RETIRE_BY_REQUIRED": "true"}
+
+    def without_by(*arguments: str) -> None:
+        refused = _run(facility, *arguments, **shared)
+        assert (refused.returncode, "Give your name: --by NAME" in refused.stderr) == (1, True)
+        blank = _run(facility, *arguments, "--by", " ", **shared)
+        assert (blank.returncode, "--by NAME" in blank.stderr) == (1, True)
+
+    without_by(archived, "--reason", "wrong sample")
+    asked = _run(facility, archived, "--reason", "wrong sample", "--by", "Ada", "--json", **shared)
+    word = json.loads(asked.stdout)["word"]
+    without_by("confirm", archived, word)
+    assert stage(facility, archived) is Stage.EMPTIED
+    assert _run(facility, "confirm", archived, word, "--by", "Bo", **shared).returncode == 0
+    without_by("restore", archived)
+    without_by("remove", archived)
+    without_by("remove", archived, "--dry-run")
+
+    assert events(facility, archived) == ["0001-retired.json"]
+    (listed,) = json.loads(_run(facility, "list", "--json", **shared).stdout)["datasets"]
+    assert listed["by"] == "Ada, confirmed by Bo"
+
+
+def test_a_user_without_a_name_must_say_who_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    login = who(None, must_be_said=False)
+    assert login.endswith(f"@{socket.gethostname()}")
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_001)
+
+    with pytest.raises(CommandError, match="--by NAME"):
+        who(None, must_be_said=False)
+
+    assert who(" Ada ", must_be_said=True) == "Ada"
 
 
 def test_a_copy_that_is_away_makes_the_command_end_with_3(facility: Facility, archived: str, tmp_path: Path) -> None:
