@@ -237,7 +237,7 @@ def test_rebuilding_without_a_ledger_says_what_to_set(share: ShareAddress) -> No
     assert "LEDGER_URL" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["init", "list", "show", "verify", "extract", "rebuild-ledger"])
+@pytest.mark.parametrize("command", ["init", "list", "show", "verify", "extract", "rebuild-ledger", "forget-copy"])
 def test_every_command_tells_its_exit_codes(share: ShareAddress, command: str) -> None:
     done = _run(share, command, "--help")
 

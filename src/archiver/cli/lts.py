@@ -38,7 +38,7 @@ def _log_to_stderr(progress: "Progress") -> None:
 
 
 @contextmanager
-def _child(root: Path | None) -> "Iterator[tuple[ChildProcess, Path]]":
+def open_child(root: Path | None) -> "Iterator[tuple[ChildProcess, Path]]":
     """A child process in which the share is touched, and where the share is mounted."""
     from archiver.config.logs import configure_logs
     from archiver.config.settings import LtsSettings
@@ -56,7 +56,7 @@ def open_share(root: Path | None) -> "Iterator[tuple[ChildProcess, ShareAddress]
     """A child process in which the share is touched, and the share that is mounted."""
     from archiver.workflow.holdings.reading import connect
 
-    with _child(root) as (child, folder):
+    with open_child(root) as (child, folder):
         yield child, child.call(connect, None, folder)
 
 
@@ -110,7 +110,7 @@ def init(
     """Give a share its identity, and show it. Safe to repeat: a share keeps the identity it has."""
     from archiver.workflow.holdings.reading import identity_so_far, initialise
 
-    with _child(root) as (child, folder):
+    with open_child(root) as (child, folder):
         if dry_run:
             identity = child.call(identity_so_far, None, folder)
             is_new = identity is None

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from archiver.cli import catalogue, configure, doctor, heal, jobs, lts, reconcile, retire, stack, status
+from archiver.cli import catalogue, configure, doctor, forget_copy, heal, jobs, lts, reconcile, retire, stack, status
 from archiver.cli.errors import Commands
 
 app = typer.Typer(
@@ -38,7 +38,9 @@ configure.add_to(app)
 status.add_to(app)
 doctor.add_to(app)
 jobs.add_to(app)
-heal.add_to(lts.add_to(app))
+lts_commands = lts.add_to(app)
+heal.add_to(lts_commands)
+forget_copy.add_to(lts_commands)
 catalogue.add_to(app)
 reconcile.add_to(app)
 retire.add_to(app)

@@ -85,7 +85,8 @@ def _retiring(folder: Folder, by: str | None) -> "Iterator[Retiring]":
         if more := unnamed_copies(ledger, lts.lts_copies):
             raise CommandError(
                 f"The ledger knows of {more} more shares with copies than LTS_COPIES names ({len(lts.lts_copies)}). "
-                "Run this where all of them are mounted, and name them: a copy must not be left behind."
+                "Run this where all of them are mounted, and name them: a copy must not be left behind. One that is "
+                "gone for good is forgotten first: archiver lts forget-copy NUMBER"
             )
         yield Retiring(
             catalogue=stack.enter_context(Catalogue.open(catalogue_settings)),

@@ -1,5 +1,7 @@
 """The shares that hold further copies (LTS_COPIES), and what archiving does with them.
 
+Which share has which place in the list is remembered in the ledger, until an operator has one forgotten.
+
 The copies come first and the first share's `bagit.txt` last: only that makes a data set archived. A share that is
 missing holds publishing up, with the reason, until a deadline; then the data set stays in the landing zone.
 """
@@ -15,7 +17,14 @@ import structlog
 
 from archiver.config.settings import LtsSettings
 from archiver.workflow.copies import CopyConflictError, CopyMissingError, CopyOrder, make_copy, seal_copy
-from archiver.workflow.errors import ArchiverError, ClaimLostError, DamagedError, ServiceError, WrongShareError
+from archiver.workflow.errors import (
+    ArchiverError,
+    ClaimLostError,
+    DamagedError,
+    ServiceError,
+    UserError,
+    WrongShareError,
+)
 from archiver.workflow.holdings.reading import PROOF_READ
 from archiver.workflow.isolation import ChildProcess, Progress
 from archiver.workflow.ledger.ledger import Ledger
@@ -25,6 +34,12 @@ from archiver.workflow.storage.lts import ShareAddress
 from archiver.workflow.tools import read_identity
 
 log = structlog.get_logger(__name__)
+
+
+class CopyNotForgottenError(UserError):
+    """A share of copies that is in use, or that the ledger does not know; nothing was forgotten."""
+
+    code = "copy-not-forgotten"
 
 
 def _fact(number: int) -> str:
@@ -44,10 +59,68 @@ def known_copies(ledger: Ledger, roots: Sequence[Path]) -> list[ShareAddress]:
 
 def unnamed_copies(ledger: Ledger, roots: Sequence[Path]) -> int:
     """How many shares copies were written to before that `roots` does not name."""
-    number = len(roots)
-    while ledger.remembered(_fact(number + 1)) is not None:
-        number += 1
-    return number - len(roots)
+    return len(_remembered_from(ledger, len(roots) + 1))
+
+
+def _remembered_from(ledger: Ledger, first: int) -> list[UUID]:
+    """The shares at this place of the list and those after it, without a gap."""
+    found: list[UUID] = []
+    while (identity := ledger.remembered(_fact(first + len(found)))) is not None:
+        found.append(UUID(identity))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class GoneCopy:
+    """A share of copies that can be forgotten."""
+
+    number: int
+    """Its place in LTS_COPIES, from 1."""
+    identity: UUID
+    datablocks: int
+    """Those that had a copy there when it was read, or written, last."""
+    remaining: tuple[UUID, ...]
+    """The shares of copies that are left, in their order."""
+
+
+def find_gone_copy(ledger: Ledger, child: ChildProcess, roots: Sequence[Path], number: int) -> GoneCopy:
+    """The share at place `number`, which `roots` (LTS_COPIES as it is now) names no more.
+
+    Raises:
+        CopyNotForgottenError: it is named still, or there is none.
+        WrongShareError: a share that is named is not mounted: which one is gone cannot be told.
+    """
+    known = _remembered_from(ledger, 1)
+    if not 1 <= number <= len(known):
+        raise CopyNotForgottenError(f"The ledger knows of {len(known)} shares with copies; none is number {number}.")
+    identity = known[number - 1]
+    remaining = (*known[: number - 1], *known[number:])
+    mounted = [child.call(read_identity, None, root) for root in roots]
+    if identity in mounted or len(mounted) > len(remaining):
+        raise CopyNotForgottenError(
+            f"Number {number} ({identity}) is not forgotten while LTS_COPIES names it: that names {len(roots)} shares, "
+            f"the ledger knows of {len(known)}. Take it out there first, and in the Prefect variable lts_copies, so "
+            "that no run writes to it. A new share in its place is named again afterwards."
+        )
+    left = iter(remaining)
+    if not all(each in left for each in mounted):  # which takes them out of `left` in their order
+        raise CopyNotForgottenError(
+            f"Without number {number} the ledger would know these shares of copies: {', '.join(map(str, remaining))}. "
+            f"Mounted where LTS_COPIES says are: {', '.join(map(str, mounted))}. Put them into that order."
+        )
+    return GoneCopy(number, identity, ledger.copies_on(str(identity)), remaining)
+
+
+def forget_copy(ledger: Ledger, gone: GoneCopy) -> None:
+    """Make the ledger forget a share; those after it move up by one place, as they have in LTS_COPIES.
+
+    Raises:
+        CopyNotForgottenError: it was forgotten meanwhile.
+    """
+    after = [_fact(number) for number in range(gone.number + 1, len(gone.remaining) + 2)]
+    if not ledger.forget(_fact(gone.number), str(gone.identity), moving_up=after):
+        raise CopyNotForgottenError(f"Share {gone.number} of LTS_COPIES is no longer {gone.identity}. Look again.")
+    log.warning("copy_forgotten", number=gone.number, identity=str(gone.identity))
 
 
 def copy_address(ledger: Ledger, child: ChildProcess, first: ShareAddress, number: int, root: Path) -> ShareAddress:

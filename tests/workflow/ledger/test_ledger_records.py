@@ -108,6 +108,20 @@ def test_a_fact_remembered_first_stays(ledger: Ledger) -> None:
     assert ledger.remember("other", "two") == "two"
 
 
+def test_a_fact_that_is_forgotten_gives_its_place_to_those_that_move_up(ledger: Ledger) -> None:
+    for name in ("a", "b", "c", "d"):
+        ledger.remember(name, name.upper())
+
+    assert not ledger.forget("b", "another", moving_up=["c"])
+    assert not ledger.forget("x", "X", moving_up=["c"])
+    assert ledger.remembered("c") == "C"
+    assert ledger.forget("b", "B", moving_up=["c", "d"])
+
+    assert [ledger.remembered(name) for name in ("a", "b", "c", "d")] == ["A", "C", "D", None]
+    assert ledger.forget("c", "D")
+    assert ledger.remembered("c") is None
+
+
 def test_the_last_sign_of_life_of_a_service_is_known(ledger: Ledger) -> None:
     assert ledger.last_beat("reconciliation") is None
     ledger.beat("reconciliation")

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -301,6 +301,94 @@ def test_operators_see_what_would_be_healed_before_they_do_it(shares: TwoShares)
     code, done = run(pid, "--apply")
     assert (code, done["counts"]) == (0, {"healed": 1})
     assert bagit.Bag(str(shares.facility.bag(pid))).is_valid()
+
+
+# ------------------------------------------------------------------------------------------ a share is gone
+
+
+@dataclass
+class ThreeShares:
+    """A facility whose data sets have copies on two further shares, and its operators."""
+
+    facility: Facility
+    second: ShareAddress
+    third: ShareAddress
+
+    def run(self, *arguments: str, copies: Sequence[ShareAddress]) -> "subprocess.CompletedProcess[str]":
+        """A command where these shares are named."""
+        catalogue = self.facility.catalogue_settings
+        environment = {
+            "PATH": os.environ["PATH"],
+            "LTS_ROOT_FOLDER": str(self.facility.lts_root),
+            "LTS_COPIES": ";".join(str(each.root) for each in copies),
+            "LEDGER_URL": self.facility.ledger_settings.ledger_url.get_secret_value(),
+            "SCICAT_ENDPOINT": self.facility.scicat_url,
+            "SCICAT_USER": catalogue.scicat_user.get_secret_value(),
+            "SCICAT_PASSWORD": catalogue.scicat_password.get_secret_value(),
+        }
+        command = [sys.executable, "-m", "archiver.cli", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
+
+    def known(self) -> list[ShareAddress]:
+        """The shares as the ledger has them, in their order."""
+        roots = {each.identity: each.root for each in (self.second, self.third)}
+        found = known_copies(self.facility.tools.ledger, [Path("1"), Path("2"), Path("3")])
+        return [ShareAddress(roots[each.identity], each.identity) for each in found]
+
+
+@pytest.fixture
+def three(facility: Facility, tmp_path: Path) -> ThreeShares:
+    second, third = new_share(tmp_path / "copy"), new_share(tmp_path / "other-copy")
+    lts = facility.tools.lts.model_copy(update={"lts_copies": (second.root, third.root), "lts_copies_timeout_s": 60})
+    return ThreeShares(replace(facility, tools=replace(facility.tools, lts=lts)), second, third)
+
+
+def test_a_share_that_is_gone_for_good_is_told_and_then_forgotten_and_the_next_one_takes_its_place(
+    three: ThreeShares,
+) -> None:
+    pid = three.facility.ingest(FILES)
+    three.facility.archive(pid)
+    shutil.rmtree(three.second.root)
+    withdraw = ("retire", pid, "--reason", "wrong sample", "--dry-run")
+    refused = three.run(*withdraw, copies=[three.third])
+    assert (refused.returncode, "archiver lts forget-copy NUMBER" in refused.stderr) == (1, True)
+
+    told = three.run("lts", "forget-copy", "1", copies=[three.third])
+
+    assert told.returncode == 0, told.stderr
+    assert str(three.second.identity) in told.stdout
+    assert "1 datablocks had a copy there" in told.stdout
+    assert "archiver lts forget-copy 1 --yes" in told.stdout
+    assert three.known() == [three.second, three.third]
+
+    done = three.run("lts", "forget-copy", "1", "--yes", "--json", copies=[three.third])
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["remaining"] == [str(three.third.identity)]
+    assert three.known() == [three.third]
+    assert three.run(*withdraw, copies=[three.third]).returncode == 0
+    other = three.facility.ingest(FILES)
+    lts = three.facility.tools.lts.model_copy(update={"lts_copies": (three.third.root,)})
+    replace(three.facility, tools=replace(three.facility.tools, lts=lts)).archive(other)
+    assert (three.third.root / bag_folder(other) / "bagit.txt").exists()
+
+
+def test_a_share_that_may_be_in_use_is_not_forgotten(three: ThreeShares) -> None:
+    three.facility.archive(three.facility.ingest(FILES))
+
+    def refused(number: str, reason: str, *copies: ShareAddress) -> None:
+        done = three.run("lts", "forget-copy", number, "--yes", copies=copies)
+        assert (done.returncode, reason in done.stderr) == (1, True), done.stderr
+
+    refused("1", "while LTS_COPIES names it", three.second, three.third)
+    refused("2", "while LTS_COPIES names it", three.third)
+    refused("3", "none is number 3", three.second)
+    new = new_share(three.second.root.with_name("new"))
+    refused("1", "Mounted where LTS_COPIES says", new)
+    (three.third.root / IDENTITY_FILE).unlink()
+    refused("1", "not mounted", three.third)
+
+    assert three.known() == [three.second, three.third]
 
 
 # ------------------------------------------------------------------------------------------ audits

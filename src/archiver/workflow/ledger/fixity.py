@@ -101,6 +101,18 @@ class Fixity(Database):
             due = update(datablocks).where(datablocks.c.archive_id.in_(names)).values(checked_at=None)
             return set(connection.execute(due.returning(datablocks.c.pid)).scalars())
 
+    def copies_on(self, copy: str) -> int:
+        """How many datablocks had a copy on the share of this identity when that was read, or written, last."""
+        newest = _newest_checks()
+        there = (
+            select(func.count())
+            .select_from(newest)
+            .join(datablocks, datablocks.c.archive_id == newest.c.archive_id)
+            .where(newest.c.copy == copy, newest.c.outcome != FixityOutcome.MISSING)
+        )
+        with self._transaction() as connection:
+            return int(connection.execute(there).scalar_one())
+
     def damaged_datablocks(self) -> list[tuple[str, FixityRecord]]:
         """Checks that found damage and are the newest of a datablock on a share, each with the pid of its data set.
 
