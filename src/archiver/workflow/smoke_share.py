@@ -7,11 +7,13 @@ Functions to be run in a child process (`archiver.workflow.isolation`).
 import os
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from archiver.workflow.errors import PermanentError, WrongShareError
 from archiver.workflow.isolation import Progress
-from archiver.workflow.storage.lts import IDENTITY_FILE, PosixShare, ShareAddress
+from archiver.workflow.storage.lts import IDENTITY_FILE, PosixShare, ShareAddress, look_at
 
 SMOKE_FOLDER = "archiver-smoke-test"
 """Folder of the long-term storage's root that holds the shares of smoke tests."""
@@ -48,9 +50,11 @@ def remove_smoke_share(progress: Progress, address: ShareAddress, test: uuid.UUI
     """
     address.open()
     root = _root(address, test)
-    if (root / IDENTITY_FILE).exists() and PosixShare(root).identity() == address.identity:
+    with _to_be_done_by_hand(root):
+        is_share = look_at(root / IDENTITY_FILE) is not None
+    if is_share and PosixShare(root).identity() == address.identity:
         raise WrongShareError(f"{root} is the archive itself. Nothing was removed; find out how it is mounted there.")
-    try:
+    with _to_be_done_by_hand(root):
         # The identity last: what is left of a removal that was broken off is still known for what it is.
         for folder, folders, files in os.walk(root, topdown=False):
             for name in files:
@@ -63,6 +67,12 @@ def remove_smoke_share(progress: Progress, address: ShareAddress, test: uuid.UUI
         if root.exists():
             (root / IDENTITY_FILE).unlink(missing_ok=True)
             root.rmdir()
+
+
+@contextmanager
+def _to_be_done_by_hand(root: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise PermanentError(
             f"{error.filename} of a smoke test could not be removed: {error.strerror}. Remove {root} by hand."

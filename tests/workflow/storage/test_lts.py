@@ -635,6 +635,80 @@ def test_a_file_and_its_folders_are_durable_when_commit_returns(
     assert synced == [".", "a", f"a/b/file{TEMPORARY_MARK}1", "a/b"]
 
 
+def _in_a_circle(share: Path) -> None:
+    (share / "datasets").mkdir()
+    (share / "datasets/x").symlink_to("x")
+
+
+def _in_a_file(share: Path) -> None:
+    (share / "datasets").write_bytes(b"")
+
+
+CALLS: list[Callable[[PosixShare], object]] = [
+    lambda share: share.remove_unsealed(PATH),
+    lambda share: share.remove_withdrawn(PATH),
+    lambda share: share.remove_empty_folder(FOLDER),
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("lead", [_in_a_circle, _in_a_file])
+def test_a_path_at_which_nobody_can_look_is_not_taken_for_one_where_nothing_is(
+    tmp_path: Path, lead: Callable[[Path], None], call: Callable[[PosixShare], object]
+) -> None:
+    lead(tmp_path)
+
+    with pytest.raises(PermanentError, match="Removing"):
+        call(PosixShare(tmp_path))
+
+
+def _make_stale(monkeypatch: pytest.MonkeyPatch, stale: Path) -> None:
+    """The handle of this file or folder; what only says yes or no says no then, as from Python 3.14 on."""
+    look = os.stat
+
+    def fail(path: Any, *arguments: Any, **named: Any) -> os.stat_result:
+        if str(path) == str(stale):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return look(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "stat", fail)
+    monkeypatch.setattr(os, "lstat", fail)
+    monkeypatch.setattr(Path, "exists", os.path.exists)
+    monkeypatch.setattr(Path, "is_dir", os.path.isdir)
+
+
+@pytest.mark.parametrize(
+    ("call", "stale"),
+    [
+        *zip(CALLS, (PATH, PATH, FOLDER), strict=True),
+        (lambda share: _write(share, b"y", attempt="2"), PATH),
+        (lambda share: _write(share, b"y", f"{FOLDER}/new/file"), f"{FOLDER}/new"),
+    ],
+)
+def test_a_stale_file_handle_is_not_taken_for_a_file_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[PosixShare], object], stale: str
+) -> None:
+    share = PosixShare(tmp_path)
+    _write(share, b"x")
+    share.seal(PATH)
+    with monkeypatch.context() as patched:
+        _make_stale(patched, tmp_path / stale)
+        with pytest.raises(TransientError, match="Stale file handle"):
+            call(share)
+
+    assert share.read_small(PATH) == b"x"
+
+
+def test_a_stale_share_is_not_given_another_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = initialise_share(tmp_path)
+    with monkeypatch.context() as patched:
+        _make_stale(patched, tmp_path / IDENTITY_FILE)
+        with pytest.raises(TransientError, match="Looking at"):
+            initialise_share(tmp_path)
+
+    assert initialise_share(tmp_path) == before
+
+
 def test_root_too_is_held_to_the_seal(tmp_path: Path) -> None:
     """A read-only mode does not stop root; the share itself must."""
     share = PosixShare(tmp_path)

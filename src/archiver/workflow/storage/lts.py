@@ -172,10 +172,25 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def look_at(path: Path) -> os.stat_result | None:
+    """What lies there (a link itself, not where it leads); None where nothing does.
+
+    `Path.exists` and `Path.is_dir` also say no where they could not look, of a stale file handle, say (which errors, is
+    up to the version of Python): a share that does not answer must never be taken for one on which there is nothing.
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
+
+
 def _make_folders(folder: Path, root: Path) -> None:
     """Create `folder` and those above it below `root`, durably."""
     missing = []
-    while folder != root and not folder.exists():
+    while folder != root and look_at(folder) is None:
         missing.append(folder)
         folder = folder.parent
     for each in reversed(missing):
@@ -221,7 +236,8 @@ class _PosixWriter:
 
     def commit(self) -> None:
         with _explained(f"Putting {self.final.name} in place"):
-            if self.final.exists() and not _writable(self.final):
+            there = look_at(self.final)
+            if there is not None and not _writable(there):
                 raise PermanentError(f"{self.final.name} is published already and will not be overwritten.")
             os.fsync(self._descriptor)
             # The pages must not answer the read-back that follows.
@@ -300,9 +316,9 @@ class _PosixReader:
             os.close(self._descriptor)
 
 
-def _writable(path: Path) -> bool:
+def _writable(there: os.stat_result) -> bool:
     """By its mode: root may write to everything, which is not what is asked."""
-    return bool(path.stat().st_mode & stat.S_IWUSR)
+    return bool(there.st_mode & stat.S_IWUSR)
 
 
 class PosixShare:
@@ -376,9 +392,10 @@ class PosixShare:
         """Remove a file that is not published; whether it is gone."""
         target = self._path(path)
         with _explained(f"Removing {path}"):
-            if not target.exists():
+            there = look_at(target)
+            if there is None:
                 return True
-            if not _writable(target):
+            if not _writable(there):
                 return False
             target.unlink(missing_ok=True)
             _sync_folder(target.parent)
@@ -404,7 +421,7 @@ class PosixShare:
         """See `LongTermStorage.remove_withdrawn`."""
         target = self._path(path)
         with _explained(f"Removing {path}"):
-            if target.exists():
+            if look_at(target) is not None:
                 target.unlink(missing_ok=True)
                 _sync_folder(target.parent)
 
@@ -412,7 +429,8 @@ class PosixShare:
         """See `LongTermStorage.remove_empty_folder`."""
         target = self._path(path)
         with _explained(f"Removing the folder {path}"):
-            if target.is_dir() and not any(target.iterdir()):
+            there = look_at(target)
+            if there is not None and stat.S_ISDIR(there.st_mode) and not any(target.iterdir()):
                 target.rmdir()
                 _sync_folder(target.parent)
 
@@ -422,10 +440,17 @@ def lacks_identity(root: Path) -> bool:
 
     Raises:
         PermanentError: the folder does not exist.
+        ArchiverError: it cannot be looked at.
     """
-    if not root.is_dir():
+    try:
+        with _explained(f"Looking at {root}", may_be_missing=True):
+            is_folder = stat.S_ISDIR(root.stat().st_mode)
+            has_identity = is_folder and look_at(root / IDENTITY_FILE) is not None
+    except FileNotFoundError:
+        is_folder = has_identity = False
+    if not is_folder:
         raise PermanentError(f"{root} does not exist. Mount the share (or create the folder) first.")
-    return not (root / IDENTITY_FILE).exists()
+    return not has_identity
 
 
 def initialise_share(root: Path) -> uuid.UUID:
