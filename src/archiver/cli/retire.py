@@ -116,6 +116,8 @@ def _shown_preview(answer: Answer, found: "Preview", what: str) -> None:
     for root in found.shares:
         answer.text(f"  on           {root}")
     answer.text(f"  reason       {shown(found.reason) if found.reason else '-'}")
+    if found.damage:
+        answer.text(f"  NOTE         the bag is not whole: {found.damage}")
     if found.is_public:
         answer.text("  NOTE         the catalogue shows it to everybody; others may have cited it")
 

@@ -22,12 +22,20 @@ from archiver.workflow.archiving import lifecycle_of_archived
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.claims import claimed
 from archiver.workflow.datablocks.index import DatablockTotals
-from archiver.workflow.errors import ArchiverError, DamagedError, UnknownDatasetError, UserError
-from archiver.workflow.holdings.listing import Holdings, HoldingState
+from archiver.workflow.errors import (
+    ArchiverError,
+    DamagedError,
+    PermanentError,
+    UnknownDatasetError,
+    UnsafeNameError,
+    UserError,
+    WrongShareError,
+)
+from archiver.workflow.holdings.listing import ALSO_OLDER, Holdings, HoldingState
 from archiver.workflow.holdings.rebuilding import note_event_in_ledger, recorded_totals
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.ledger import Ledger
-from archiver.workflow.ledger.records import Claim, RetirementRecord, RetirementState
+from archiver.workflow.ledger.records import Claim, DatablockRecord, RetirementRecord, RetirementState
 from archiver.workflow.ledger.uploads import LIVE
 from archiver.workflow.names import PAYLOAD_FOLDER, bag_folder, check_pid
 from archiver.workflow.storage.lts import ShareAddress
@@ -63,6 +71,19 @@ class Preview:
     """Where its bag lies: roots."""
     restorable_until: datetime
     reason: str
+    damage: str = ""
+    """Why its bag is not whole, and whether the ledger tells what is in it then; empty where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What is in a bag."""
+
+    files: int
+    payload_bytes: int
+    tars: tuple[RecordedTar, ...]
+    damage: str = ""
+    """Why the bag is not whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +178,17 @@ class Retiring:
             RetirementStateError: the data set is not archived, not by this service, or withdrawn already.
         """
         check_pid(pid)
-        event, totals = self._look(pid)
+        event = self._event(pid)
         if event is not None and event.kind.is_withdrawn:
             raise RetirementStateError(event.message)
+        contents = self._look(pid)
         self._must_be_archived(pid)
         before = self.ledger.retirement(pid)
         if before is not None and before.state is RetirementState.RESTORED:
             raise RetirementStateError(
                 f"{pid} was restored, and the catalogue is still to be told, which reconciliation does. Try again then."
             )
-        preview = self._preview(pid, totals, self.ledger.now() + self.restorable_for, reason)
+        preview = self._preview(pid, contents, self.ledger.now() + self.restorable_for, reason)
         if dry_run:
             return preview, ""
         word = secrets.token_hex(3)
@@ -184,11 +206,12 @@ class Retiring:
             RetirementStateError: nobody asked, or with another word, or too long ago.
             DatasetBusyError: a run is working on it.
         """
-        event, totals = self._look(check_pid(pid))
+        event = self._event(check_pid(pid))
         if event is not None and event.kind is EventKind.RETIRED:
             return self._carry_out(pid, event, event, dry_run=dry_run, was_done=True)
         if event is not None and event.kind.is_final:
             raise RetirementStateError(event.message)
+        contents = self._look(pid)
 
         def asked_for() -> RetirementRecord:
             self._must_be_archived(pid)
@@ -202,9 +225,9 @@ class Retiring:
             by=self.by if self.by == asked.by else f"{asked.by}, confirmed by {self.by}",
             reason=asked.reason,
             restorable_until=now + self.restorable_for,
-            files=sum(each.files for each in totals),
-            payload_bytes=sum(each.size for each in totals),
-            datablocks=tuple(RecordedTar(each.archive_id, each.packed_size, each.sha256) for each in totals),
+            files=contents.files,
+            payload_bytes=contents.payload_bytes,
+            datablocks=contents.tars,
         )
         return self._carry_out(pid, event, wanted, asked_for, dry_run=dry_run)
 
@@ -243,7 +266,8 @@ class Retiring:
         event = self._removable(check_pid(pid))
         if event.kind is EventKind.REMOVED:
             raise RetirementStateError(event.message)
-        preview = self._preview(pid, event.datablocks, event.restorable_until, event.reason, event)
+        contents = _Contents(event.files, event.payload_bytes, event.datablocks)
+        preview = self._preview(pid, contents, event.restorable_until, event.reason)
         if dry_run:
             return preview, ""
         word = secrets.token_hex(3)
@@ -299,23 +323,38 @@ class Retiring:
     def _event(self, pid: str) -> Event | None:
         return self.child.call(find_event, None, self.share, pid)
 
-    def _look(self, pid: str) -> tuple[Event | None, list[DatablockTotals]]:
-        """The newest event on the first share, and the datablocks of the bag there.
+    def _look(self, pid: str) -> _Contents:
+        """What is in the bag on the first share, by what that says, or by the ledger where it is damaged.
 
         Raises:
             RetirementStateError: there is no bag that could be withdrawn.
-            DamagedError: it does not tell what is in it.
+            DamagedError: neither of them tells.
         """
-        event = self._event(pid)
-        if event is not None and event.kind.is_withdrawn:
-            return event, []
         holding = Holdings(self.child, self.share).find(pid)
         if holding is None or holding.state is not HoldingState.PUBLISHED:
             state = "not on the share" if holding is None else f"on the share as {holding.state}"
             raise RetirementStateError(f"{pid} is {state}; only archived data sets can be withdrawn.")
-        if holding.note:
-            raise RetirementStateError(f"{pid} {holding.note}. It cannot be withdrawn by this command.")
-        return event, self.child.call(recorded_totals, None, self.share, pid)
+        if ALSO_OLDER in holding.note:
+            raise RetirementStateError(f"{pid} {ALSO_OLDER}. It cannot be withdrawn by this command.")
+        recorded, damage = self._read_totals(pid)
+        totals: Sequence[DatablockTotals | DatablockRecord] = recorded or self.ledger.datablocks(pid)
+        if not totals:
+            raise DamagedError(f"{damage} The ledger does not know either which datablocks {pid} has. It was kept.")
+        return _Contents(
+            sum(each.files for each in totals),
+            sum(each.size for each in totals),
+            tuple(RecordedTar(each.archive_id, each.packed_size, each.sha256) for each in totals),
+            f"{damage} What is in it is told by the ledger." if damage else holding.note,
+        )
+
+    def _read_totals(self, pid: str) -> tuple[list[DatablockTotals], str]:
+        """The datablocks as the bag records them; none, and why, where it is damaged."""
+        try:
+            return self.child.call(recorded_totals, None, self.share, pid), ""
+        except WrongShareError:
+            raise
+        except (PermanentError, UnsafeNameError) as error:
+            return [], str(error)
 
     def _must_be_archived(self, pid: str) -> None:
         """Archived to the end: once it is withdrawn, no run goes on with it, nor empties its landing zone."""
@@ -345,14 +384,7 @@ class Retiring:
             raise RetirementStateError(f"That word for {pid} is too old. Nothing was changed. Ask for another: {again}")
         return asked
 
-    def _preview(
-        self,
-        pid: str,
-        tars: Sequence[DatablockTotals] | Sequence[RecordedTar],
-        restorable_until: datetime,
-        reason: str,
-        event: Event | None = None,
-    ) -> Preview:
+    def _preview(self, pid: str, contents: _Contents, restorable_until: datetime, reason: str) -> Preview:
         name, owner_group, is_public = "", "", False
         try:
             dataset = self.catalogue.dataset(pid)
@@ -360,19 +392,19 @@ class Retiring:
             is_public = dataset.document.get("isPublished") is True
         except UnknownDatasetError as error:
             log.info("dataset_not_in_catalogue", pid=pid, reason=str(error))
-        record = self.ledger.dataset(pid)
         return Preview(
             pid=pid,
             name=name,
             owner_group=owner_group,
             is_public=is_public,
-            files=event.files if event else (record.files or 0 if record else 0),
-            payload_bytes=event.payload_bytes if event else (record.payload_bytes or 0 if record else 0),
-            datablocks=len(tars),
-            packed_bytes=sum(each.packed_size for each in tars),
+            files=contents.files,
+            payload_bytes=contents.payload_bytes,
+            datablocks=len(contents.tars),
+            packed_bytes=sum(each.packed_size for each in contents.tars),
             shares=tuple(str(address.root) for address in (self.share, *self.copies)),
             restorable_until=restorable_until,
             reason=reason,
+            damage=contents.damage,
         )
 
     def _carry_out(
@@ -434,10 +466,9 @@ class Retiring:
 
     def _must_be_whole(self, pid: str, left: list[str]) -> None:
         """A bag that is not is restored as well: only so can it be read, and healed from a copy."""
-        try:
-            self.child.call(recorded_totals, None, self.share, pid)
-        except DamagedError as error:
-            left.append(f"the bag is not whole: {error} See 'when the only copy is damaged' in the documentation")
+        _, damage = self._read_totals(pid)
+        if damage:
+            left.append(f"the bag is not whole: {damage} See 'when the only copy is damaged' in the documentation")
 
 
 def _changed(pid: str) -> RetirementStateError:

@@ -24,7 +24,7 @@ from archiver.local.scicat.defaults import ARCHIVER
 from archiver.workflow.archiving import report_archiving_failure
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue_repair import CatalogueOutcome, CatalogueRepair
-from archiver.workflow.errors import DamagedError, DatasetBusyError, PermanentError, RetiredError
+from archiver.workflow.errors import DamagedError, DatasetBusyError, PermanentError, RetiredError, WrongShareError
 from archiver.workflow.fixity import FixityAudit
 from archiver.workflow.healing import Healing, HealOutcome
 from archiver.workflow.holdings.extraction import ExtractOrder, extract
@@ -39,7 +39,7 @@ from archiver.workflow.names import archive_id, bag_folder
 from archiver.workflow.retirement import RetirementStateError, Retiring, tell_retirement
 from archiver.workflow.retrieval import report_retrieval_failure
 from archiver.workflow.share_comparison import ShareComparison
-from archiver.workflow.storage.lts import PosixShare, ShareAddress
+from archiver.workflow.storage.lts import IDENTITY_FILE, PosixShare, ShareAddress
 from archiver.workflow.tombstones import EventKind, find_event, note_event
 from support.bags import FILES as OTHER_FILES
 from support.bags import ignore, make_bag, new_share
@@ -421,6 +421,72 @@ def test_only_what_this_service_archived_can_be_withdrawn(facility: Facility, of
     ):
         with pytest.raises(RetirementStateError, match=reason):
             office().request(unknown, "", dry_run=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "is_told_by"),
+    [
+        ("data/datablocks/{}_0.tar", "the ledger"),
+        ("manifest-sha256.txt", "the ledger"),
+        ("archiver/{}_1.tar.jsonl", "the ledger"),
+        ("bag-info.txt", "the bag"),
+    ],
+)
+def test_a_damaged_bag_can_be_withdrawn_and_it_is_said_that_it_is_damaged_and_what_tells_its_contents(
+    facility: Facility, office: Office, archived: str, file: str, is_told_by: str
+) -> None:
+    before = [(each.archive_id, each.packed_size, each.sha256) for each in facility.tools.ledger.datablocks(archived)]
+    assert len(before) == 2
+    (facility.bag(archived) / file.format(archived.replace("/", "-"))).unlink()
+
+    preview, word = office().request(archived, "wrong sample", dry_run=False)
+
+    assert (preview.datablocks, preview.files, preview.payload_bytes) == (2, 2, sum(map(len, FILES.values())))
+    assert "missing" in preview.damage
+    assert ("told by the ledger" in preview.damage) is (is_told_by == "the ledger")
+    assert office().confirm(archived, word, dry_run=False).left == ()
+    event = find_event(ignore, facility.tools.share, archived)
+    assert event is not None
+    assert [(each.archive_id, each.packed_size, each.sha256) for each in event.datablocks] == before
+    assert (event.files, event.payload_bytes) == (preview.files, preview.payload_bytes)
+    with pytest.raises(RetiredError):
+        facility.retrieve(archived)
+
+
+def test_a_damaged_bag_of_which_the_ledger_knows_nothing_more_is_kept(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    (facility.bag(archived) / "manifest-sha256.txt").unlink()
+    engine = create_engine(facility.ledger_settings.ledger_url.get_secret_value())
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM datablocks"))
+    engine.dispose()
+
+    with pytest.raises(DamagedError, match="ledger does not know either"):
+        office().request(archived, "", dry_run=False)
+
+    assert facility.tools.ledger.retirement(archived) is None
+
+
+def test_a_bag_beside_datablocks_of_the_older_service_is_not_withdrawn_damaged_or_not(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    (facility.bag(archived) / "datablocks").mkdir()
+    with pytest.raises(RetirementStateError, match="older service"):
+        office().request(archived, "", dry_run=False)
+    (facility.bag(archived) / "bag-info.txt").unlink()
+
+    with pytest.raises(RetirementStateError, match="older service"):
+        office().request(archived, "", dry_run=False)
+
+
+def test_the_share_that_is_not_mounted_is_no_damage_of_the_bag(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    (facility.lts_root / IDENTITY_FILE).unlink()
+
+    with pytest.raises(WrongShareError):
+        office().request(archived, "", dry_run=False)
 
 
 def test_what_still_lies_in_the_landing_zone_is_archived_to_its_end_first(

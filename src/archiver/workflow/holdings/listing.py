@@ -28,6 +28,8 @@ from archiver.workflow.tombstones import Event, EventKind, newest_event
 
 OLDER_PAYLOAD_FOLDER = "datablocks"
 """Where the older service put its tars, in the data set's folder."""
+ALSO_OLDER = "also holds datablocks of the older service"
+"""Note of a data set with a bag."""
 _INSIDE_A_DATASET = {"data", OLDER_PAYLOAD_FOLDER, TAG_FOLDER, RETIREMENT_FOLDER, RAW_FILES}
 _BATCH = 200
 _OXUM = re.compile(r"(\d{1,18})\.(\d{1,9})")
@@ -102,16 +104,19 @@ def _withdrawn(share: LongTermStorage, event: Event) -> Holding:
 
 
 def _published(share: LongTermStorage, pid: str, *, also_older: bool) -> Holding:
-    note = "also holds datablocks of the older service" if also_older else ""
+    notes = [ALSO_OLDER] if also_older else []
+    info: dict[str, str] = {}
+    oxum = None
     try:
         info = read_bag_info(read_tag_file(share, f"{folder_of(pid)}/{BAG_INFO}").decode("utf-8", "replace"))
     except FileNotFoundError:
-        return Holding(pid, HoldingState.PUBLISHED, note=f"{BAG_INFO} is missing: verify it")
+        notes.append(f"{BAG_INFO} is missing: verify it")
     except DamagedError as error:
-        return Holding(pid, HoldingState.PUBLISHED, note=str(error))
-    oxum = _OXUM.fullmatch(info.get("Payload-Oxum", ""))
-    if oxum is None:
-        note = f"{BAG_INFO} lacks the size of the payload: verify it"
+        notes.append(str(error))
+    else:
+        oxum = _OXUM.fullmatch(info.get("Payload-Oxum", ""))
+        if oxum is None:
+            notes.append(f"{BAG_INFO} lacks the size of the payload: verify it")
     return Holding(
         pid,
         HoldingState.PUBLISHED,
@@ -119,7 +124,7 @@ def _published(share: LongTermStorage, pid: str, *, also_older: bool) -> Holding
         size=int(oxum[1]) if oxum else None,
         datablocks=int(oxum[2]) if oxum else None,
         date=info.get("Bagging-Date"),
-        note=note,
+        note="; ".join(notes),
     )
 
 
