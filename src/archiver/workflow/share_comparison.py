@@ -144,7 +144,13 @@ class ShareComparison:
         identity = uuid.UUID(self._ledger.remember(LTS_IDENTITY, str(mounted)))
         self._address = ShareAddress(self._root, identity)  # where another one is mounted, the walk says so
         self._copies = TombstoneCopies(
-            self._ledger, self._child, self._address, self._roots_of_copies, self._claim_timeout, self._holder
+            self._ledger,
+            self._child,
+            self._address,
+            self._roots_of_copies,
+            self._claim_timeout,
+            self._holder,
+            dry_run=self._dry_run,
         )
         return LedgerRebuilding(
             self._ledger, self._child, self._address, self._claim_timeout, verify=False, dry_run=False

@@ -1,7 +1,7 @@
 """Shares of copies that were away when a data set was withdrawn or restored learn of it from the first share."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from archiver.config.settings import ReconciliationSettings
+from archiver.workflow.dry_run import DryLedger
 from archiver.workflow.healing import Healing, HealOutcome
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.names import bag_folder
@@ -54,12 +55,14 @@ class Desk:
         _, word = at_work.request_removal(pid, dry_run=False)
         return at_work.remove(pid, word, dry_run=False)
 
-    def compare(self) -> list[ShareFinding]:
+    def compare(self, *, dry_run: bool = False) -> list[ShareFinding]:
         """What a whole walk of the reconciliation finds."""
         tools = self.facility.tools
-        lts = tools.lts.model_copy(update={"lts_copies": (self.copy.root,)})
-        with ShareComparison(tools.ledger, lts, ReconciliationSettings(), TIMEOUT, "reconciliation") as comparison:
-            return list(comparison.go_on(to_the_end=True))
+        lts, settings = tools.lts.model_copy(update={"lts_copies": (self.copy.root,)}), ReconciliationSettings()
+        with ExitStack() as stack:
+            ledger = stack.enter_context(DryLedger.open(self.facility.ledger_settings)) if dry_run else tools.ledger
+            comparison = ShareComparison(ledger, lts, settings, TIMEOUT, "reconciliation", dry_run=dry_run)
+            return list(stack.enter_context(comparison).go_on(to_the_end=True))
 
     def learnt(self, pid: str, what: str) -> ShareFinding:
         return ShareFinding(f"the copies at {self.copy.root} learnt that {pid} was {what}")
@@ -123,6 +126,17 @@ def test_a_share_that_was_away_learns_what_was_withdrawn_and_then_restored_and_i
     assert desk.events(pid) == ["0001-retired.json", "0002-restored.json"]
     assert desk.copied(pid) == before
     assert desk.compare() == []
+
+
+def test_a_dry_run_says_what_a_share_that_was_away_would_learn_and_leaves_it_as_it_is(desk: Desk) -> None:
+    pid = desk.archived()
+    with desk.away():
+        desk.withdraw(pid, desk.copy)
+
+    assert desk.compare(dry_run=True) == [desk.learnt(pid, "retired")]
+
+    assert desk.events(pid) == []
+    assert desk.compare() == [desk.learnt(pid, "retired")]
 
 
 def test_a_removal_is_only_made_known_to_a_share_that_was_away_and_done_there_by_the_command(desk: Desk) -> None:
