@@ -4,6 +4,7 @@ Functions to be run in a child process (`archiver.workflow.isolation`); each doe
 one call is one conversation with the share.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -272,16 +273,30 @@ def prepare_bag(progress: Progress, address: ShareAddress, contents: BagContents
             json.dumps(contents.catalogue_record, indent=1, ensure_ascii=False, default=str) + "\n"
         ).encode("utf-8", "backslashreplace"),
     }
+    checksums = {}
     for path, content in tags.items():
         _put(address, contents.pid, path, content, attempt)
+        checksums[path] = hashlib.sha256(content).hexdigest()
         progress(0)
     for path in [plan_path(contents.pid), *(index_path(contents.pid, each.index) for each in contents.datablocks)]:
-        present = share.read_small(path)
-        if present is None:
-            raise PermanentError(f"{path} is not there; the data set is not published.")
-        tags[path.removeprefix(bag + "/")] = present
-        progress(0)
-    _put(address, contents.pid, TAG_MANIFEST, tag_manifest(tags).encode(), attempt)
+        checksums[path.removeprefix(bag + "/")] = _sha256_of(progress, share, path)
+    _put(address, contents.pid, TAG_MANIFEST, tag_manifest(checksums).encode(), attempt)
+
+
+def _sha256_of(progress: Progress, share: LongTermStorage, path: str) -> str:
+    """In chunks: of a data set of very many files, plan and indexes together are too large for memory."""
+    digest = hashlib.sha256()
+    try:
+        with share.open(path) as reader:
+            buffer = memoryview(bytearray(_COPY_CHUNK))
+            offset = 0
+            while count := reader.readinto(buffer, offset):
+                digest.update(buffer[:count])
+                offset += count
+                progress(0)
+    except FileNotFoundError as error:
+        raise PermanentError(f"{path} is not there; the data set is not published.") from error
+    return digest.hexdigest()
 
 
 def _put(address: ShareAddress, pid: str, name: str, content: bytes, attempt: str) -> None:

@@ -42,7 +42,8 @@ def _write_bag(bag: Path, payload: Mapping[str, bytes]) -> None:
         ).encode(),
         "archiver/plan.jsonl": b"{}\n",
     }
-    files = {**payload, **tags, TAG_MANIFEST: tag_manifest(tags).encode(), BAGIT: BAGIT_TEXT.encode()}
+    listed = tag_manifest({path: _sha256(content) for path, content in tags.items()})
+    files = {**payload, **tags, TAG_MANIFEST: listed.encode(), BAGIT: BAGIT_TEXT.encode()}
     for path, content in files.items():
         file = bag / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +110,6 @@ def test_any_value_fits_on_one_line_of_the_bags_description(value: str) -> None:
 
 
 def test_the_tag_manifest_names_the_tag_files_and_the_one_that_publishes() -> None:
-    listed = read_manifest(tag_manifest({"manifest-sha256.txt": b"x"}))
+    listed = read_manifest(tag_manifest({"manifest-sha256.txt": _sha256(b"x")}))
 
     assert listed == {"manifest-sha256.txt": _sha256(b"x"), "bagit.txt": _sha256(BAGIT_TEXT.encode())}

@@ -59,7 +59,7 @@ def read_bag_info(text: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in text.split("\n") if ": " in line)
 
 
-def tag_manifest(tag_files: Mapping[str, bytes]) -> str:
-    """Checksums of the tag files, `bagit.txt` included (its content never varies, so it can be listed first)."""
-    contents = {**tag_files, BAGIT: BAGIT_TEXT.encode()}
-    return manifest((hashlib.sha256(content).hexdigest(), path) for path, content in contents.items())
+def tag_manifest(checksums: Mapping[str, str]) -> str:
+    """From the SHA-256 of each tag file by its path; `bagit.txt`, whose content never varies, is listed before it is."""
+    listed = {**checksums, BAGIT: hashlib.sha256(BAGIT_TEXT.encode()).hexdigest()}
+    return manifest((sha256, path) for path, sha256 in listed.items())
