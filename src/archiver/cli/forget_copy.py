@@ -10,9 +10,7 @@ from archiver.cli.lts import AsJson, open_child
 
 
 def forget_copy(
-    number: Annotated[
-        int, typer.Argument(metavar="NUMBER", help="Place in LTS_COPIES that it had, counted from 1.", min=1)
-    ],
+    number: Annotated[int, typer.Argument(metavar="NUMBER", help="Place in LTS_COPIES that it had, from 1.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it is only told.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -26,23 +26,22 @@ from structlog.testing import capture_logs
 from archiver.config.settings import QueueSettings, ReconciliationSettings
 from archiver.local.postgres import PostgresServer
 from archiver.local.scicat.defaults import ARCHIVER
+from archiver.workflow.claims import claimed
 from archiver.workflow.dry_run import DryCatalogue, DryLedger, DryQueue, DryStore, unheard
+from archiver.workflow.holdings.rebuilding import note_event_in_ledger
+from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.job_queue import DATASET_TAG, DEPLOYMENTS, JobQueue, QueuedRun
-from archiver.workflow.ledger.database import open_engine
+from archiver.workflow.ledger.counters import STUCK_TASKS
 from archiver.workflow.ledger.records import RetirementState, UploadState
 from archiver.workflow.ledger.tables import metadata
 from archiver.workflow.names import DATASETS_FOLDER, TEMPORARY_MARK, dataset_prefix
 from archiver.workflow.notifications import Channel, Nobody, Weight
-from archiver.workflow.claims import claimed
-from archiver.workflow.holdings.rebuilding import note_event_in_ledger
-from archiver.workflow.isolation import ChildProcess
-from archiver.workflow.ledger.counters import STUCK_TASKS
 from archiver.workflow.reconciliation import SERVICE, Reconciliation, Report
 from archiver.workflow.retirement import tell_retirement
 from archiver.workflow.share_comparison import ShareComparison
 from archiver.workflow.storage.lts import IDENTITY_FILE
 from archiver.workflow.storage.s3_records import OpenMultipart
-from archiver.workflow.tombstones import Event, EventKind, note_event
+from archiver.workflow.tombstones import Event, EventKind, note_event, remove_bag
 from support.bags import make_bag
 from support.facility import Facility
 from support.prefect_server import PrefectServer, run_prefect_server
@@ -178,6 +177,8 @@ def withdraw(facility: Facility, pid: str, *, remove: bool = False) -> None:
             noted = child.call(note_event, None, tools.share, event.then(kind, now, "ada"), "test")
             assert noted is not None
             note_event_in_ledger(tools.ledger, claim, noted)
+            if kind is EventKind.REMOVING:
+                child.call(remove_bag, None, tools.share, pid)
 
 
 @pytest.fixture(scope="session")
@@ -911,9 +912,8 @@ def everything(office: Office, jobs: list[str], pids: list[str]) -> dict[str, An
     """All that a pass could change."""
     facility, store = office.facility, office.facility.tools.store
     buckets = (facility.bucket, facility.tools.store_settings.s3_retrieval_bucket)
-    with open_engine(facility.ledger_settings.ledger_url.get_secret_value()).connect() as connection:
+    with facility.tools.ledger._transaction() as connection:
         rows = {each.name: sorted(map(str, connection.execute(select(each)))) for each in metadata.sorted_tables}
-        connection.engine.dispose()
     runs = office.prefect.post("flow_runs/filter", json={}).raise_for_status().json()
     return {
         "ledger": rows,
@@ -972,8 +972,10 @@ def test_a_dry_run_tells_what_a_pass_then_does_and_changes_nothing(
     with ShareComparison(tools.ledger, tools.lts, ReconciliationSettings(), MINUTE, "a pass") as share:
         real = office.reconciliation(share=share, channel=told, warn_before=MINUTE).reconcile(whole_share=True)
     assert dry == real
-    words = ("its notification was lost", "(run 2)", "given up", f"{expired} by ada expired", "1 unfinished multipart")
-    words += ("5000 bytes", "expired copy", "is retired", "20.500/unknown", "20.500/dead")
+    words = [
+        *("its notification was lost", "(run 2)", "given up", f"{expired} by ada expired", "1 unfinished multipart"),
+        *("5000 bytes", "expired copy", "is retired", "20.500/unknown", "20.500/dead"),
+    ]
     assert [word for word in words if not any(word in action for action in dry.done)] == []
     assert {pid for pid in (moved, withdrawn) if any(pid in alarm for alarm in dry.alarms)} == {moved, withdrawn}
     assert dry.failed == []
@@ -984,7 +986,10 @@ def test_a_dry_run_leaves_alone_what_a_run_is_working_on(office: Office, prefect
     tools = office.facility.tools
     make_bag(tools.share, "20.500/busy")
     copy = retrieve(office.facility)
-    claims = (tools.ledger.claim_dataset("20.500/busy", "a run", MINUTE), tools.ledger.claim_retrieval(copy, "it", MINUTE))
+    claims = (
+        tools.ledger.claim_dataset("20.500/busy", "a run", MINUTE),
+        tools.ledger.claim_retrieval(copy, "it", MINUTE),
+    )
     office.clock.ahead = timedelta(days=30)
 
     with dry_run(office, prefect_server, Nobody()) as service:

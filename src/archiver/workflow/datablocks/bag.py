@@ -60,6 +60,6 @@ def read_bag_info(text: str) -> dict[str, str]:
 
 
 def tag_manifest(checksums: Mapping[str, str]) -> str:
-    """From the SHA-256 of each tag file by its path; `bagit.txt`, whose content never varies, is listed before it is."""
+    """From the SHA-256 of each tag file by its path; `bagit.txt` never varies, and is listed before it is there."""
     listed = {**checksums, BAGIT: hashlib.sha256(BAGIT_TEXT.encode()).hexdigest()}
     return manifest((sha256, path) for path, sha256 in listed.items())
