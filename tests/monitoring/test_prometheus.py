@@ -48,8 +48,12 @@ def test_the_configuration_is_one_prometheus_takes(remote: dict[str, str], tmp_p
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("way", ["authorization", "basic_auth"])
-def test_a_prometheus_outside_takes_the_example_with_either_credential(way: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("way", "says"), [("authorization", {"credentials_file"}), ("basic_auth", {"username", "password_file"})]
+)
+def test_a_prometheus_outside_takes_the_example_with_either_credential(
+    way: str, says: set[str], tmp_path: Path
+) -> None:
     lines = (FOLDER / "outside-prometheus.example.yml").read_text().splitlines()
     if way == "basic_auth":
         without = [line for line in lines if "authorization:" not in line and "credentials_file:" not in line]
@@ -65,6 +69,7 @@ def test_a_prometheus_outside_takes_the_example_with_either_credential(way: str,
     assert done.returncode == 0, done.stdout + done.stderr
     (read,) = yaml.safe_load(written.read_text())["scrape_configs"]
     assert {"authorization", "basic_auth"} & set(read) == {way}
+    assert set(read[way]) == says
 
 
 def test_a_credential_never_goes_out_in_clear(tmp_path: Path) -> None:
