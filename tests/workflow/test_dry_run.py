@@ -1,18 +1,25 @@
 """A dry run cannot change what nobody has thought of."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from archiver.config.settings import LedgerSettings
+from archiver.workflow.bags import take_turn
 from archiver.workflow.catalogue.client import Catalogue
-from archiver.workflow.dry_run import DryCatalogue, DryLedger, DryQueue, DryStore, unheard
+from archiver.workflow.dry_run import DryCatalogue, DryChild, DryLedger, DryQueue, DryStore, unheard
+from archiver.workflow.errors import PermanentError
+from archiver.workflow.holdings.reading import initialise
 from archiver.workflow.job_queue import JobQueue
 from archiver.workflow.ledger.errors import LedgerError
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.notifications import Nobody
+from archiver.workflow.storage.lts import IDENTITY_FILE
 from archiver.workflow.storage.object_store import ObjectStore
+from archiver.workflow.tools import read_identity
+from support.bags import new_share
 
 _LOOKING = {
     Catalogue: {
@@ -46,6 +53,21 @@ def test_the_ledger_of_a_dry_run_reads_and_its_database_refuses_what_would_chang
         assert dry.last_beat("a service") == ledger.last_beat("a service")
         with pytest.raises(LedgerError, match="read-only"):
             dry.touch_upload("p/a")
+
+
+def test_a_share_is_only_looked_at(tmp_path: Path) -> None:
+    share = new_share(tmp_path / "lts")
+    (tmp_path / "new").mkdir()
+
+    with DryChild(30) as child:
+        assert child.call(read_identity, None, share.root) == share.identity
+        with pytest.raises(PermanentError, match="dry run"):
+            child.call(initialise, None, tmp_path / "new")
+        with pytest.raises(PermanentError, match="dry run"):
+            child.call(take_turn, None, share, "20.500/a", "attempt", from_scratch=True)
+
+    assert list((tmp_path / "new").iterdir()) == []
+    assert [path.name for path in share.root.iterdir()] == [IDENTITY_FILE]
 
 
 def test_nobodys_channel_stays_nobodys() -> None:

@@ -2,21 +2,25 @@
 
 What is left out counts as done for the rest of the pass, so that the pass goes the way it would really go, and its
 report says what it would have done. The ledger's database itself refuses whatever else would change it; of the other
-clients, what is neither reading nor known here is refused.
+clients, and of what is done to shares, all that is neither reading nor known here is refused.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, NoReturn, Self
+from typing import Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy import Engine
 
 from archiver.config.settings import LedgerSettings, ObjectStoreSettings
+from archiver.workflow.bags import take_turn, unfinished_files
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue.models import Datablock, Lifecycle
 from archiver.workflow.errors import DatasetBusyError, PermanentError
+from archiver.workflow.holdings.listing import look_into, subfolders
+from archiver.workflow.holdings.rebuilding import recorded_totals
+from archiver.workflow.isolation import ChildProcess, Progress
 from archiver.workflow.job_queue import JobQueue, QueuedRun
 from archiver.workflow.ledger.database import open_engine
 from archiver.workflow.ledger.ledger import Ledger
@@ -33,8 +37,14 @@ from archiver.workflow.ledger.records import (
 )
 from archiver.workflow.ledger.uploads import LIVE
 from archiver.workflow.notifications import Channel, Nobody, Weight
+from archiver.workflow.storage.lts import ShareAddress
 from archiver.workflow.storage.object_store import ObjectStore
 from archiver.workflow.storage.s3_records import OpenMultipart, StoredObject
+from archiver.workflow.tombstones import find_event
+from archiver.workflow.tools import read_identity
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 _NO_FENCE = 0
 """Of a claim that was never made."""
@@ -277,6 +287,39 @@ class DryStore(ObjectStore):
         return [each for each in found if (bucket, each.key, each.upload_id) not in self._aborted]
 
     ensure_bucket = put = multipart_writer = create_multipart = complete_multipart = accepts_unsigned_headers = _refuse
+
+
+def would_remove(
+    progress: Progress, address: ShareAddress, pid: str, _attempt: str, *, from_scratch: bool
+) -> list[str]:
+    """What `take_turn` would remove of files that dead attempts left (to be run in a child process)."""
+    if from_scratch:
+        _refuse()
+    return unfinished_files(progress, address, pid)
+
+
+_LOOKS_AT_SHARE: frozenset[Callable[..., Any]] = frozenset(
+    {find_event, look_into, read_identity, recorded_totals, subfolders, unfinished_files}
+)
+_INSTEAD_AT_SHARE: dict[Callable[..., Any], Callable[..., Any]] = {take_turn: would_remove}
+
+
+class DryChild(ChildProcess):
+    """A child process in which shares are only looked at."""
+
+    def call(
+        self,
+        function: Callable[Concatenate[Progress, P], T],
+        on_progress: Progress | None = None,
+        /,
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        """See `ChildProcess.call`. What would change a share is done in words only, or refused."""
+        if function not in _LOOKS_AT_SHARE | _INSTEAD_AT_SHARE.keys():
+            _refuse()
+        done = cast("Callable[Concatenate[Progress, P], T]", _INSTEAD_AT_SHARE.get(function, function))
+        return super().call(done, on_progress, *arguments, **named)
 
 
 class _Unheard:

@@ -24,6 +24,7 @@ import structlog
 from archiver.config.settings import LtsSettings, ReconciliationSettings
 from archiver.workflow.bags import take_turn, unfinished_files
 from archiver.workflow.claims import claimed
+from archiver.workflow.dry_run import DryChild
 from archiver.workflow.errors import NAMES_SHOWN, ArchiverError, ClaimLostError, DatasetBusyError, UnsafeNameError
 from archiver.workflow.holdings.rebuilding import Adoption, AdoptionOutcome, LedgerRebuilding
 from archiver.workflow.isolation import ChildProcess
@@ -79,7 +80,7 @@ class ShareComparison:
         self._untold: list[str] = []
         """Disagreements that appeared, and of which the channel has not taken a message."""
         self._dry_run = dry_run
-        self._child = ChildProcess(min(lts.lts_stall_timeout_s, _STALL_S))
+        self._child = (DryChild if dry_run else ChildProcess)(min(lts.lts_stall_timeout_s, _STALL_S))
         self._address: ShareAddress | None = None
         self._copies: TombstoneCopies | None = None
         self._walk: Iterator[Adoption] | None = None
@@ -200,13 +201,10 @@ class ShareComparison:
         address = self._address
         assert address is not None  # noqa: S101  # a walk has begun
         try:
-            removed = self._child.call(unfinished_files, None, address, pid)
-            if not removed:
+            if not self._child.call(unfinished_files, None, address, pid):
                 return
             with claimed(self._ledger, pid, self._holder, self._claim_timeout):
-                if not self._dry_run:
-                    turn = uuid.uuid4().hex[:16]
-                    removed = self._child.call(take_turn, None, address, pid, turn, from_scratch=False)
+                removed = self._child.call(take_turn, None, address, pid, uuid.uuid4().hex[:16], from_scratch=False)
         except (DatasetBusyError, ClaimLostError, UnsafeNameError):
             return
         if removed:
