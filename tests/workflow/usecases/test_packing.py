@@ -26,6 +26,7 @@ PID = "20.500.12345/packing"
 INDEX = "index.jsonl"
 TAR = "datablock.tar"
 MTIME = 1_700_000_000
+WORKERS = 3
 
 
 class Packing:
@@ -75,7 +76,7 @@ class Packing:
             index_path=INDEX,
             attempt="attempt",
             turn_path=turn_path(PID),
-            workers=3,
+            workers=WORKERS,
             window_bytes=window_bytes,
         )
         return pack_datablock(self._report, order)
@@ -158,8 +159,9 @@ def test_large_and_small_files_together_stay_within_the_window(packing: Packing)
     finally:
         tracemalloc.stop()
 
-    gathered_for_writing, one_more_batch, all_else = 4 * MEBIBYTE, SMALL_OBJECT, 6 * MEBIBYTE
-    assert peak <= window + gathered_for_writing + one_more_batch + all_else
+    # A thread that has handed over its batch lets go of it when it next runs, on a busy machine a little later.
+    gathered_for_writing, batches_let_go, all_else = 4 * MEBIBYTE, (1 + WORKERS) * SMALL_OBJECT, 6 * MEBIBYTE
+    assert peak <= window + gathered_for_writing + batches_let_go + all_else
 
 
 @pytest.mark.parametrize("size", [1_000, SMALL_OBJECT + 1], ids=["small", "large"])
