@@ -140,4 +140,7 @@ def _lasting(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for schedule in each.get("schedules", ()):
             for key in ("id", "created", "updated"):
                 schedule.pop(key, None)
+        # Sets, which each process of the server gives in an order of its own.
+        trigger = each.get("trigger", {})
+        trigger.update({key: sorted(trigger[key]) for key in ("after", "expect", "for_each") if key in trigger})
     return sorted(kept, key=lambda each: str(each["id"]))
