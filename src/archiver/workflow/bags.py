@@ -198,17 +198,24 @@ def unfinished_files(progress: Progress, address: ShareAddress, pid: str) -> lis
     return found
 
 
+def _chunks(progress: Progress, share: LongTermStorage, path: str) -> Iterator[memoryview]:
+    """A file from its beginning; each chunk is valid until the next is asked for. `FileNotFoundError` without one."""
+    with share.open(path) as reader:
+        buffer = memoryview(bytearray(_COPY_CHUNK))
+        offset = 0
+        while count := reader.readinto(buffer, offset):
+            yield buffer[:count]
+            offset += count
+            progress(0)
+
+
 def fetch_plan(progress: Progress, address: ShareAddress, pid: str, target: Path) -> bool:
     """Copy the stored plan to a scratch file; False where there is none."""
     share = address.open()
     try:
-        with share.open(plan_path(pid)) as reader, target.open("wb") as copy:
-            buffer = memoryview(bytearray(_COPY_CHUNK))
-            offset = 0
-            while count := reader.readinto(buffer, offset):
-                copy.write(buffer[:count])
-                offset += count
-                progress(0)
+        with target.open("wb") as copy:
+            for chunk in _chunks(progress, share, plan_path(pid)):
+                copy.write(chunk)
     except FileNotFoundError:
         return False
     return True
@@ -287,13 +294,8 @@ def _sha256_of(progress: Progress, share: LongTermStorage, path: str) -> str:
     """In chunks: of a data set of very many files, plan and indexes together are too large for memory."""
     digest = hashlib.sha256()
     try:
-        with share.open(path) as reader:
-            buffer = memoryview(bytearray(_COPY_CHUNK))
-            offset = 0
-            while count := reader.readinto(buffer, offset):
-                digest.update(buffer[:count])
-                offset += count
-                progress(0)
+        for chunk in _chunks(progress, share, path):
+            digest.update(chunk)
     except FileNotFoundError as error:
         raise PermanentError(f"{path} is not there; the data set is not published.") from error
     return digest.hexdigest()
