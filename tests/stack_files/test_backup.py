@@ -3,9 +3,7 @@
 import os
 import signal
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import distribution
@@ -18,6 +16,7 @@ from pydantic import SecretStr
 from archiver.config.settings import LedgerSettings
 from archiver.local.postgres import PostgresServer, start_postgres
 from archiver.workflow.ledger.ledger import Ledger
+from support.instrument import eventually
 
 SCRIPT = Path(__file__).parents[2] / "deployment" / "postgres" / "backup.sh"
 # Not by importing it, which looks for folders of its own.
@@ -92,16 +91,6 @@ def ledger(server: PostgresServer) -> Iterator[Ledger]:
 @pytest.fixture
 def backups(server: PostgresServer, tmp_path: Path) -> Backups:
     return Backups(server, tmp_path)
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 30) -> bool:
-    deadline = time.monotonic() + within_s
-    pause = threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        pause.wait(0.1)
-    return True
 
 
 def test_a_backup_is_made_before_the_ledger_has_tables_and_noted_when_it_has(backups: Backups, ledger: Ledger) -> None:

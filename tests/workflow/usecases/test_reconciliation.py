@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,20 +43,10 @@ from archiver.workflow.storage.s3_records import OpenMultipart
 from archiver.workflow.tombstones import Event, EventKind, note_event, remove_bag
 from support.bags import make_bag
 from support.facility import Facility
+from support.instrument import eventually
 from support.prefect_server import PrefectServer, run_prefect_server
 
 MINUTE = timedelta(minutes=1)
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 60) -> bool:
-    """Whether `condition` comes true in time."""
-    deadline = time.monotonic() + within_s
-    pause = threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        pause.wait(0.1)
-    return True
 
 
 @dataclass
