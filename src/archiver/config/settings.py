@@ -272,8 +272,9 @@ class ArchivingSettings(EnvironmentSettings):
 
     archiver_target_size_gb: float = Field(100, gt=0)
     """Target size of a datablock, GB of 10^9 bytes."""
-    archiver_datablock_files: int = Field(50_000, ge=1)
-    """Most files in a datablock; also bounded so that one catalogue request stays under 15 MB."""
+    archiver_datablock_files: int = Field(20_000, ge=1)
+    """Most files in a datablock: each takes some 2 kB of memory while the datablock is registered. Also bounded so that
+    one catalogue request stays under 15 MB."""
     archiver_scratch_folder: Path = Path("/storage")
     """Working folder for lists; no payload is ever copied there."""
     archiver_num_workers: int = Field(8, ge=1, le=64)
