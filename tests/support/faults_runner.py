@@ -154,7 +154,6 @@ def _with(tools: Tools, order: Order) -> Outcome:
     if order.use_case in RETIREMENT:
         return _retire(tools, order)
     monitor = Monitor(order.pid)
-    report = report_archiving_failure if order.use_case == "archive" else report_retrieval_failure
     try:
         if order.use_case == "archive":
             archived = Archiving(tools, monitor).archive(order.pid, order.holder)
@@ -165,7 +164,11 @@ def _with(tools: Tools, order: Order) -> Outcome:
         return Outcome("", retrieved.message)
     except ArchiverError as error:
         with suppress(ArchiverError):  # as the flow does it: told if it can be told
-            report(tools.catalogue, tools.ledger, order.pid, error)
+            if order.use_case == "archive":
+                timeout = timedelta(seconds=tools.settings.claim_timeout_s)
+                report_archiving_failure(tools.catalogue, tools.ledger, order.pid, error, timeout)
+            else:
+                report_retrieval_failure(tools.catalogue, order.pid, error)
         raise
 
 

@@ -26,8 +26,6 @@ log = structlog.get_logger(__name__)
 
 READ_S = 8.0
 """Prometheus itself waits for ten seconds."""
-_SILENT = timedelta(minutes=2)
-"""As CLAIM_TIMEOUT_S of the flows: what a run set aside for a copy counts no longer when it was silent for so long."""
 
 
 class Metrics:
@@ -103,6 +101,7 @@ class ServiceGauges:
         self._queue = queue
         self._capacity_bytes = config.landing.capacity_bytes
         self._retrieval_bytes = config.store.retrieval_capacity_bytes
+        self._claim_timeout = timedelta(seconds=config.archiving.claim_timeout_s)
         self._fixity_period = config.fixity.period
         self._backup_interval = config.backup.interval
 
@@ -176,7 +175,7 @@ class ServiceGauges:
 
     def _retrieval(self) -> list[Metric]:
         copies = self._ledger.copy_totals()
-        taken = self._ledger.retrieval_bytes(_SILENT)
+        taken = self._ledger.retrieval_bytes(self._claim_timeout)
         return [
             GaugeMetricFamily("archiver_retrieval_copies", "Copies to be downloaded", copies.ready),
             GaugeMetricFamily("archiver_retrieval_copies_bytes", "Their size", copies.bytes),

@@ -410,6 +410,7 @@ class ApiConfiguration(BaseModel):
     identity: IdentitySettings = Field(default_factory=IdentitySettings)
     queue: QueueSettings = Field(default_factory=QueueSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    archiving: ArchivingSettings = Field(default_factory=ArchivingSettings)
     fixity: FixitySettings = Field(default_factory=FixitySettings)
     backup: BackupSettings = Field(default_factory=BackupSettings)
 

@@ -81,8 +81,6 @@ CHECKSUM_ALGORITHM = "sha256"
 _WRITE_ATTEMPTS = 2
 """A datablock that does not read back as written is written again once."""
 _ARCHIVED = {Stage.PUBLISHED, Stage.REGISTERED, Stage.EMPTIED}
-_REPORT_CLAIM = timedelta(minutes=2)
-"""A run of an archived data set that gave no sign of life for so long does not keep a failure from being told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +217,12 @@ class Archiving:
         return claim
 
 
-def report_archiving_failure(catalogue: Catalogue, ledger: Ledger, pid: str, error: ArchiverError) -> None:
+def report_archiving_failure(
+    catalogue: Catalogue, ledger: Ledger, pid: str, error: ArchiverError, claim_timeout: timedelta
+) -> None:
     """Tell the catalogue that archiving `pid` failed for good, in the words of `error`.
+
+    `claim_timeout` is how long a claim without heartbeat is respected.
 
     Says nothing where another run is at work, nor of a data set that is withdrawn: that is told by whoever withdraws or
     restores it, under the claim, and is the last word. Never calls an archived data set anything else.
@@ -236,7 +238,7 @@ def report_archiving_failure(catalogue: Catalogue, ledger: Ledger, pid: str, err
         # Only what is archived can be withdrawn: not between this look at the ledger and what is told.
         with (
             suppress(DatasetBusyError, ClaimLostError),
-            claimed(ledger, pid, f"report of a failure {uuid.uuid4().hex[:8]}", _REPORT_CLAIM),
+            claimed(ledger, pid, f"report of a failure {uuid.uuid4().hex[:8]}", claim_timeout),
         ):
             if _is_given_out(ledger, pid):
                 catalogue.update_lifecycle(pid, changes | {"archivable": False})

@@ -273,11 +273,11 @@ class Reconciliation:
 
     def _tell(self, job: Job, pid: str, error: PermanentError) -> None:
         if job.type == JobType.RETRIEVE:
-            report_retrieval_failure(self.catalogue, self.ledger, pid, error)
+            report_retrieval_failure(self.catalogue, pid, error)
             return
         record = self.ledger.dataset(pid)
         if record is None or record.stage is not Stage.EMPTIED:
-            report_archiving_failure(self.catalogue, self.ledger, pid, error)
+            report_archiving_failure(self.catalogue, self.ledger, pid, error, self.claim_timeout)
 
     def _is_being_archived(self, pid: str) -> bool:
         record = self.ledger.dataset(pid)

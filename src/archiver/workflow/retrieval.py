@@ -477,7 +477,7 @@ def _release(ledger: Ledger, claim: RetrievalClaim) -> None:
         log.warning("claim_not_released", archive_id=claim.archive_id, reason=str(untold))
 
 
-def report_retrieval_failure(catalogue: Catalogue, _ledger: Ledger, pid: str, error: ArchiverError) -> None:
+def report_retrieval_failure(catalogue: Catalogue, pid: str, error: ArchiverError) -> None:
     """Tell the catalogue that retrieving `pid` failed for good, in the words of `error`.
 
     Raises:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 import pytest
@@ -346,7 +347,7 @@ def test_a_users_error_reaches_the_catalogue_in_the_same_words_and_leaves_it_arc
     with pytest.raises(UserError) as raised:
         facility.archive(pid)
 
-    report_archiving_failure(facility.tools.catalogue, facility.tools.ledger, pid, raised.value)
+    report_archiving_failure(facility.tools.catalogue, facility.tools.ledger, pid, raised.value, timedelta(minutes=5))
 
     lifecycle = facility.lifecycle(pid)
     assert lifecycle["archivable"] is True

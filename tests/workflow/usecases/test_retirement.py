@@ -171,7 +171,7 @@ def test_retrieval_of_a_withdrawn_data_set_is_refused_with_what_to_do(
     with pytest.raises(RetiredError, match="ask the operators to restore it") as refused:
         facility.retrieve(archived)
 
-    report_retrieval_failure(facility.tools.catalogue, facility.tools.ledger, archived, refused.value)
+    report_retrieval_failure(facility.tools.catalogue, archived, refused.value)
     lifecycle = facility.lifecycle(archived)
     assert lifecycle["retrieveReturnMessage"] == str(refused.value)
     assert "Failed" not in lifecycle["retrieveStatusMessage"]
@@ -279,7 +279,7 @@ def test_a_run_that_was_refused_says_nothing_of_a_data_set_that_was_restored_sin
     before = facility.lifecycle(archived)
     assert before["retrievable"] is True
 
-    report_archiving_failure(facility.tools.catalogue, facility.tools.ledger, archived, refused.value)
+    report_archiving_failure(facility.tools.catalogue, facility.tools.ledger, archived, refused.value, TIMEOUT)
 
     assert facility.lifecycle(archived) == before
 
@@ -289,12 +289,14 @@ def test_no_other_failure_is_told_of_a_withdrawn_data_set(facility: Facility, of
     before = facility.lifecycle(archived)
 
     report_archiving_failure(
-        facility.tools.catalogue, facility.tools.ledger, archived, PermanentError("Given up after 3 runs.")
+        facility.tools.catalogue, facility.tools.ledger, archived, PermanentError("Given up after 3 runs."), TIMEOUT
     )
 
     assert facility.lifecycle(archived) == before
     office().restore(archived, dry_run=False)
-    report_archiving_failure(facility.tools.catalogue, facility.tools.ledger, archived, PermanentError("No space."))
+    report_archiving_failure(
+        facility.tools.catalogue, facility.tools.ledger, archived, PermanentError("No space."), TIMEOUT
+    )
     lifecycle = facility.lifecycle(archived)
     assert (lifecycle["archiveReturnMessage"], lifecycle["retrievable"]) == ("No space.", True)
 
@@ -305,7 +307,7 @@ def test_no_failure_is_told_of_an_archived_data_set_while_somebody_withdraws_or_
     ledger, before = facility.tools.ledger, facility.lifecycle(archived)
     claim = ledger.claim_dataset(archived, "retirement by ada", TIMEOUT)
 
-    report_archiving_failure(facility.tools.catalogue, ledger, archived, PermanentError("No space."))
+    report_archiving_failure(facility.tools.catalogue, ledger, archived, PermanentError("No space."), TIMEOUT)
 
     assert facility.lifecycle(archived) == before
     ledger.check_claim(claim)
@@ -320,7 +322,7 @@ def test_an_archive_job_of_a_withdrawn_data_set_changes_nothing(
 
     with pytest.raises(RetiredError) as refused:
         facility.archive(archived)
-    report_archiving_failure(facility.tools.catalogue, facility.tools.ledger, archived, refused.value)
+    report_archiving_failure(facility.tools.catalogue, facility.tools.ledger, archived, refused.value, TIMEOUT)
 
     assert facility.share_contents() == share
     assert facility.landed(archived) == set(FILES)

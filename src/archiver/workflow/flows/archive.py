@@ -5,7 +5,7 @@ from uuid import UUID
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from archiver.workflow.archiving import Archiving, report_archiving_failure
+from archiver.workflow.archiving import Archiving
 from archiver.workflow.flows.dataset_runs import completed, holder, result_of, run_job, with_tries
 from archiver.workflow.flows.log_context import logged_with
 from archiver.workflow.flows.messages import link_to_catalogue
@@ -26,6 +26,4 @@ def archive_dataset(pid: str, job_id: str) -> State[DatasetResult]:
 @flow(name="archive_datasetlist", flow_run_name="archive-{job_id}")
 async def archive_datasetlist(job_id: UUID) -> State[None]:
     """Archive the data sets of a catalogue job, side by side."""
-    return await run_job(
-        str(job_id), JobType.ARCHIVE, lambda pid: result_of(archive_dataset(pid, str(job_id))), report_archiving_failure
-    )
+    return await run_job(str(job_id), JobType.ARCHIVE, lambda pid: result_of(archive_dataset(pid, str(job_id))))

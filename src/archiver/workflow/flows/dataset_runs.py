@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import TypeVar, cast
 
 import stamina
@@ -14,6 +15,7 @@ from prefect.states import Completed, Failed
 
 from archiver.config.logs import configure_logs
 from archiver.config.settings import NotificationSettings
+from archiver.workflow.archiving import report_archiving_failure
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue.models import Job
 from archiver.workflow.errors import (
@@ -42,6 +44,7 @@ from archiver.workflow.jobs import (
 )
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.notifications import Weight, open_channel
+from archiver.workflow.retrieval import report_retrieval_failure
 from archiver.workflow.tools import Tools, open_tools
 
 log = structlog.get_logger(__name__)
@@ -49,7 +52,6 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 TRIES = 3
-ReportFailure = Callable[[Catalogue, Ledger, str, ArchiverError], None]
 
 
 def completed(result: DatasetResult) -> State[DatasetResult]:
@@ -116,18 +118,14 @@ def _run_of_its_own(run: Callable[[str], DatasetResult], pid: str) -> DatasetRes
     return result
 
 
-async def run_job(
-    job_id: str, job_type: JobType, run: Callable[[str], DatasetResult], report: ReportFailure
-) -> State[None]:
+async def run_job(job_id: str, job_type: JobType, run: Callable[[str], DatasetResult]) -> State[None]:
     """Work on a job of the catalogue and tell it how each data set ended; the state this run ends with."""
     configure_logs()
     with logged_with(job_id=job_id):
-        return await _run_job(job_id, job_type, run, report)
+        return await _run_job(job_id, job_type, run)
 
 
-async def _run_job(
-    job_id: str, job_type: JobType, run: Callable[[str], DatasetResult], report: ReportFailure
-) -> State[None]:
+async def _run_job(job_id: str, job_type: JobType, run: Callable[[str], DatasetResult]) -> State[None]:
     configuration = await asyncio.to_thread(flow_configuration)
     with Catalogue.open(configuration.catalogue) as catalogue, Ledger.open(configuration.ledger) as ledger:
         try:
@@ -142,7 +140,11 @@ async def _run_job(
 
         def tell(pid: str, error: ArchiverError) -> None:
             log.error("dataset_failed", pid=pid, code=error.code, error=str(error))
-            report(catalogue, ledger, pid, error)
+            if job_type is JobType.RETRIEVE:
+                report_retrieval_failure(catalogue, pid, error)
+            else:
+                timeout = timedelta(seconds=configuration.archiving.claim_timeout_s)
+                report_archiving_failure(catalogue, ledger, pid, error, timeout)
             tell_what_to_do(job_id, pid, error)
             ledger.count_error(error.code)
 

@@ -13,7 +13,7 @@ from archiver.workflow.flows.messages import link_to_catalogue
 from archiver.workflow.flows.monitor import PrefectMonitor, artifact_key
 from archiver.workflow.flows.server_away import only_shown
 from archiver.workflow.jobs import DatasetResult, JobType, files_wanted
-from archiver.workflow.retrieval import Retrieval, RetrievalOutcome, report_retrieval_failure
+from archiver.workflow.retrieval import Retrieval, RetrievalOutcome
 from archiver.workflow.retrieval_sources import RetrievalSources
 from archiver.workflow.tools import Tools
 
@@ -48,4 +48,4 @@ async def retrieve_datasetlist(job_id: UUID) -> State[None]:
     def retrieve(pid: str) -> DatasetResult:
         return result_of(retrieve_dataset(pid, str(job_id)))
 
-    return await run_job(str(job_id), JobType.RETRIEVE, retrieve, report_retrieval_failure)
+    return await run_job(str(job_id), JobType.RETRIEVE, retrieve)
