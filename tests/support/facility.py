@@ -217,7 +217,12 @@ def open_facility(
             ledger=ledger,
             share=ShareAddress(root, initialise_share(root)),
             store_settings=s3_server,
-            lts=LtsSettings(lts_root_folder=root, lts_stall_timeout_s=60, archiver_lts_file_timeout_s=2),
+            lts=LtsSettings(
+                lts_root_folder=root,
+                lts_stall_timeout_s=60,
+                archiver_lts_file_timeout_s=2,
+                lts_free_space_timeout_s=0,  # those who test the waiting set it
+            ),
             settings=ArchivingSettings(archiver_scratch_folder=folder / "scratch", claim_wait_s=0.5, **archiving),
             storage_location="ETHZ",
         )

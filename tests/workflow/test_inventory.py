@@ -314,10 +314,16 @@ def test_odd_names_come_back_as_they_were_sorted_by_their_bytes(inventory: Inven
 
 
 PLANNED = [
-    Entry("a", EntryKind.FILE, 1, 0, 0, "e1", ""),
-    Entry("d", EntryKind.FOLDER, 0, 0, 0, "", ""),
-    Entry("d/b", EntryKind.LINK, 2, 0, 0, "e2", ""),
+    Entry("a", EntryKind.FILE, 1, SECONDS, 0o640, "e1", "md5:00"),
+    Entry("d", EntryKind.FOLDER, 0, SECONDS, 0o750, "", ""),
+    Entry("d/b", EntryKind.LINK, 2, SECONDS, 0o644, "e2", ""),
 ]
+
+
+def _listed_as_planned(**changes: object) -> list[OrigFile]:
+    """What the catalogue lists where `PLANNED` is true, with other words on the file `a`."""
+    file = _listed("a")._replace(**{"chk": "00", "chk_alg": "md5"} | changes)  # type: ignore[arg-type]
+    return [file, _listed("d", EntryKind.FOLDER), _listed("d/b", EntryKind.LINK, 2)]
 
 
 @pytest.mark.parametrize(
@@ -334,9 +340,57 @@ PLANNED = [
 def test_a_stored_plan_matches_only_the_very_same_objects(
     inventory: Inventory, landed: list[tuple[str, int, str]], matches: bool
 ) -> None:
+    inventory.add_listed(_listed_as_planned())
     inventory.add_landed(PID, [_landed(*each) for each in landed])
 
     assert inventory.matches(iter(PLANNED)) is matches
+
+
+@pytest.mark.parametrize(
+    ("changes", "matches"),
+    [
+        ({"chk": "01"}, False),
+        ({"chk_alg": "sha1"}, False),
+        ({"perm": "-rw-------"}, False),
+        ({"time": "2024-05-06T07:08:10.000Z"}, False),
+        ({"time": ""}, True),  # planned with the time of the plan's making, which is as good as any other
+        ({"uid": "eve"}, True),
+    ],
+)
+def test_a_stored_plan_matches_only_what_the_catalogue_lists_now(
+    inventory: Inventory, changes: dict[str, object], matches: bool
+) -> None:
+    inventory.add_listed(_listed_as_planned(**changes))
+    inventory.add_landed(PID, [_landed("a", 1, "e1"), _landed("d/b", 2, "e2")])
+
+    assert inventory.matches(iter(PLANNED)) is matches
+
+
+def test_a_stored_plan_does_not_match_where_a_folder_was_listed_since(inventory: Inventory) -> None:
+    inventory.add_listed([*_listed_as_planned(), _listed("e", EntryKind.FOLDER)])
+    inventory.add_landed(PID, [_landed("a", 1, "e1"), _landed("d/b", 2, "e2")])
+
+    assert not inventory.matches(iter(PLANNED))
+
+
+@pytest.mark.parametrize(
+    ("second", "is_refused"),
+    [(("01", "md5"), True), (("00", "md5"), False), (("", ""), False), (("ff", "sha1"), False)],
+)
+def test_a_file_that_is_listed_with_two_checksums_of_one_kind_is_refused(
+    inventory: Inventory, second: tuple[str, str], is_refused: bool
+) -> None:
+    chk, algorithm = second
+    inventory.add_listed(
+        _listed("a")._replace(chk=one, chk_alg=kind) for one, kind in (("00", "md5"), (chk, algorithm))
+    )
+    inventory.add_landed(PID, [_landed("a")])
+
+    if is_refused:
+        with pytest.raises(WrongSizeError, match="twice, with different sizes, types or checksums"):
+            inventory.compare()
+    else:
+        inventory.compare()
 
 
 def test_what_was_taken_is_struck_off_the_list(inventory: Inventory) -> None:

@@ -55,7 +55,7 @@ from archiver.workflow.errors import (
     UserError,
     VerificationError,
 )
-from archiver.workflow.inventory import Comparison, Inventory
+from archiver.workflow.inventory import Inventory
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.datasets import WITHDRAWN
 from archiver.workflow.ledger.ledger import Ledger
@@ -136,8 +136,10 @@ class _Plan:
     file: Path
     datablocks: list[_PlannedDatablock] = field(default_factory=list)
     files: int = 0
-    comparison: Comparison | None = None
-    """None for a plan of an earlier run."""
+    extra: tuple[str, ...] = ()
+    """Files nobody listed."""
+    goes_on: bool = False
+    """It is the plan of an earlier run, whose datablocks count."""
 
     @property
     def payload(self) -> int:
@@ -351,9 +353,14 @@ class _Run:
     def run(self) -> ArchiveOutcome:
         bag = self.child.call(inspect_bag, None, self.tools.share, self.pid)
         refuse_withdrawn(bag.event)
+        record = self.tools.ledger.dataset(self.pid)
+        if record is not None and record.stage in WITHDRAWN:
+            raise LedgerDisagreesError(
+                f"The ledger says that {self.pid} was withdrawn, and nothing on the share says so. Nothing was "
+                "changed. Look at its retirement on the share, and in its copies, before anything else is done with it."
+            )
         if bag.published:
             return self._settle_archived(bag)
-        record = self.tools.ledger.dataset(self.pid)
         if record is not None and record.archived_at is not None:
             raise LedgerDisagreesError(
                 f"The ledger says that {self.pid} was archived at {record.archived_at:%Y-%m-%d %H:%M} UTC, but its "
@@ -376,8 +383,7 @@ class _Run:
         self._publish(plan, datablocks)
         self._register(datablocks)
         left = self._empty(plan, datablocks)
-        extra = plan.comparison.extra if plan.comparison else ()
-        return ArchiveOutcome(self.pid, plan.files, plan.payload, tuple(datablocks), extra, left)
+        return ArchiveOutcome(self.pid, plan.files, plan.payload, tuple(datablocks), plan.extra, left)
 
     def _claim_holds(self) -> None:
         """Before anything that could be in the way of a run that replaced this one."""
@@ -397,7 +403,11 @@ class _Run:
         plan = _Plan(self.scratch / "plan.jsonl")
         with Inventory(self.scratch / "inventory.sqlite") as inventory:
             inventory.add_landed(self.pid, tools.store.list(self._bucket, dataset_prefix(self.pid)))
-            if bag.has_plan and self._stored_plan_holds(plan, inventory):
+            inventory.add_listed(tools.catalogue.each_orig_file(self.pid))
+            # Before anything on the share is given up: what an earlier run wrote may be all that is left of a file.
+            plan.extra = inventory.compare().extra
+            plan.goes_on = bag.has_plan and self._stored_plan_holds(plan, inventory)
+            if plan.goes_on:
                 plan.survey()
                 self._claim_holds()
                 self.child.call(take_turn, None, tools.share, self.pid, self.attempt, from_scratch=False)
@@ -405,8 +415,6 @@ class _Run:
             else:
                 self._claim_holds()
                 self.child.call(take_turn, None, tools.share, self.pid, self.attempt, from_scratch=True)
-                inventory.add_listed(tools.catalogue.each_orig_file(self.pid))
-                plan.comparison = inventory.compare()
                 settings = PlanSettings(tools.settings.target_bytes, tools.settings.archiver_datablock_files)
                 with plan.file.open("w", encoding="ascii") as lines:
                     lines.writelines(
@@ -419,7 +427,7 @@ class _Run:
         return plan
 
     def _stored_plan_holds(self, plan: _Plan, inventory: Inventory) -> bool:
-        """Whether an earlier run's plan is still true of what lies in the landing zone."""
+        """Whether an earlier run's plan is still true of the landing zone and of what the catalogue lists."""
         if not self.child.call(fetch_plan, None, self.tools.share, self.pid, plan.file):
             return False
         try:
@@ -431,7 +439,7 @@ class _Run:
     # ------------------------------------------------------------------------------------------ written, verified
 
     def _write(self, plan: _Plan, bag: BagState) -> list[DatablockTotals]:
-        found = {totals.index: totals for totals in bag.datablocks if bag.has_plan and plan.comparison is None}
+        found = {totals.index: totals for totals in bag.datablocks if plan.goes_on}
         self.monitor.expect(2 * plan.payload, "written and read back")
         done: list[DatablockTotals] = []
         for planned in plan.datablocks:
@@ -456,8 +464,7 @@ class _Run:
     def _write_and_prove(self, plan: _Plan, planned: _PlannedDatablock, name: str) -> DatablockTotals:
         for attempt in stamina.retry_context(on=VerificationError, attempts=_WRITE_ATTEMPTS, timeout=None):
             with attempt:
-                self._wait_for_space(planned)
-                totals = self.monitor.step(f"write {name}", lambda: self._pack(plan, planned), Limit.WRITE_LTS)
+                totals = self._write_when_there_is_space(plan, planned, name)
                 self._record(totals, "")
                 self._record(totals, self._prove(totals, "xxh3_128", f"read back {name}"))
         return totals
@@ -499,24 +506,48 @@ class _Run:
     def _record(self, totals: DatablockTotals, proof: str) -> None:
         self.tools.ledger.record_datablock(self.claim, _datablock_record(self.pid, totals, proof))
 
-    def _wait_for_space(self, planned: _PlannedDatablock) -> None:
+    def _write_when_there_is_space(self, plan: _Plan, planned: _PlannedDatablock, name: str) -> DatablockTotals:
+        """Write a datablock, waiting for as long as the share has no room for it.
+
+        It is looked at before and after the wait for a place among those that write: others have written meanwhile.
+        The place is given back while there is no room, for a smaller datablock may fit.
+
+        Raises:
+            NoSpaceError: there was none for the whole deadline.
+        """
+        lacking_since: float | None = None
+
+        def can_wait(error: Exception) -> bool:
+            nonlocal lacking_since
+            if not isinstance(error, NoSpaceError):
+                return False
+            self.monitor.note(f"waiting for space: {error}")
+            now = time.monotonic()
+            lacking_since = now if lacking_since is None else lacking_since
+            return now - lacking_since < self.tools.lts.lts_free_space_timeout_s
+
+        def write() -> DatablockTotals:
+            self._check_space(planned)
+            return self._pack(plan, planned)
+
+        for attempt in stamina.retry_context(on=can_wait, attempts=None, timeout=None, wait_initial=5, wait_max=60):
+            with attempt:
+                self._check_space(planned)
+                totals = self.monitor.step(f"write {name}", write, Limit.WRITE_LTS)
+        return totals
+
+    def _check_space(self, planned: _PlannedDatablock) -> None:
         lts = self.tools.lts
         # Headers, padding and the index come on top of the payload.
         needed = planned.payload + planned.entries * 2048 + 1024**2
-        for attempt in stamina.retry_context(
-            on=NoSpaceError, attempts=None, timeout=lts.lts_free_space_timeout_s, wait_initial=5, wait_max=60
-        ):
-            with attempt:
-                free, total = self.child.call(free_space, None, self.tools.share)
-                self.tools.ledger.record_share_space(self.tools.share.identity, free, total)
-                floor = int(total * lts.lts_free_space_percentage / 100)
-                if free - needed < floor:
-                    reason = (
-                        f"The long-term storage has {free} bytes free; {needed} are to be written and {floor} must "
-                        f"stay free (LTS_FREE_SPACE_PERCENTAGE={lts.lts_free_space_percentage:g})."
-                    )
-                    self.monitor.note(f"waiting for space: {reason}")
-                    raise NoSpaceError(f"{reason} Make space, then archive again.")
+        free, total = self.child.call(free_space, None, self.tools.share)
+        self.tools.ledger.record_share_space(self.tools.share.identity, free, total)
+        floor = int(total * lts.lts_free_space_percentage / 100)
+        if free - needed < floor:
+            raise NoSpaceError(
+                f"The long-term storage has {free} bytes free; {needed} are to be written and {floor} must stay free "
+                f"(LTS_FREE_SPACE_PERCENTAGE={lts.lts_free_space_percentage:g}). Make space, then archive again."
+            )
 
     # ------------------------------------------------------------------------------------------ published
 

@@ -327,7 +327,12 @@ def commit_bag(progress: Progress, address: ShareAddress, pid: str, attempt: str
     """
     share = address.open()
     path = f"{bag_folder(pid)}/{BAGIT}"
+    # An earlier run may have been killed between a rename and making it durable, and what it put there looks the same.
+    for folder in _bag_folders(pid):
+        share.keep_names(folder)
+        progress(0)
     _put(address, pid, BAGIT, BAGIT_TEXT.encode(), attempt)
+    share.keep_names(bag_folder(pid))
     progress(0)
     if share.read_small(path) != BAGIT_TEXT.encode():
         raise PermanentError(f"{path} does not read back as it was written; the data set is not published.")

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -110,7 +111,10 @@ class Inventory:
 
         self._database.executemany(
             "INSERT INTO listed (path, kind, size, mtime, mode, checksum) VALUES (?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (path) DO UPDATE SET twice = twice OR size <> excluded.size OR kind <> excluded.kind, "
+            "ON CONFLICT (path) DO UPDATE SET twice = twice OR size <> excluded.size OR kind <> excluded.kind "
+            "OR (checksum <> excluded.checksum AND checksum <> '' AND excluded.checksum <> '' "
+            "AND substr(checksum, 1, instr(checksum, ':')) "
+            "= substr(excluded.checksum, 1, instr(excluded.checksum, ':'))), "
             "checksum = iif(checksum = '', excluded.checksum, checksum)",
             rows(),
         )
@@ -132,7 +136,8 @@ class Inventory:
         Raises:
             EmptyDatasetError: no file is listed.
             MissingFilesError: listed files are not there.
-            WrongSizeError: files have another size than listed, or are listed twice, differently.
+            WrongSizeError: files have another size than listed, or are listed twice, with different sizes, types or
+                checksums.
             UnsafeNameError: one path is a file and a folder at once.
         """
         listed, landed, payload = self._database.execute(
@@ -151,7 +156,7 @@ class Inventory:
         )
         self._refuse(
             WrongSizeError,
-            "The catalogue lists these files twice, with different sizes or types: correct the list. Files:",
+            "The catalogue lists these files twice, with different sizes, types or checksums: correct the list. Files:",
             "SELECT path FROM listed WHERE twice ORDER BY path",
         )
         self._refuse(
@@ -186,6 +191,11 @@ class Inventory:
 
         `default_mtime` (seconds since 1970) is for entries without a listed time.
         """
+        for entry, has_time in self._entries():
+            yield entry if has_time else entry._replace(mtime=default_mtime)
+
+    def _entries(self) -> Iterator[tuple[Entry, bool]]:
+        """Each entry, and whether the catalogue lists its time."""
         query = (
             "SELECT path, coalesce(kind, 'file'), coalesce(landed.size, 0), mtime, mode, coalesce(etag, ''), "
             "coalesce(checksum, '') FROM landed LEFT JOIN listed USING (path) "
@@ -193,24 +203,23 @@ class Inventory:
         )
         with closing(self._database.execute(query)) as rows:
             for path, kind, size, mtime, mode, etag, checksum in rows:
-                when = default_mtime if mtime is None else mtime
-                yield Entry(path, EntryKind(kind), size, when, _mode(kind, mode), etag, checksum)
+                yield (
+                    Entry(path, EntryKind(kind), size, mtime or 0, _mode(kind, mode), etag, checksum),
+                    mtime is not None,
+                )
 
     def matches(self, planned: Iterable[Entry]) -> bool:
-        """Whether a stored plan names exactly the objects that lie here, in the same versions."""
-        seen = 0
-        for entry in planned:
-            if entry.is_folder:
-                continue
-            found = self._database.execute(
-                "SELECT 1 FROM landed WHERE path = ? AND size = ? AND etag = ?",
-                (entry.path, entry.size, entry.etag),
-            ).fetchone()
-            if found is None:
+        """Whether a plan made now would be `planned`: the same objects, in the same versions, listed in the same way.
+
+        Where the catalogue lists no time, the plan has that of its making.
+        """
+        for entry, before in zip_longest(self._entries(), planned):
+            if entry is None or before is None:
                 return False
-            seen += 1
-        (landed,) = self._database.execute("SELECT count(*) FROM landed").fetchone()
-        return bool(seen == landed)
+            expected, has_time = entry
+            if before != (expected if has_time else expected._replace(mtime=before.mtime)):
+                return False
+        return True
 
     def is_empty(self) -> bool:
         """Whether nothing lies in the landing zone, or all of it was taken."""

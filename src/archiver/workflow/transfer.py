@@ -24,9 +24,11 @@ from archiver.workflow.errors import (
     ChangedDuringArchivingError,
     ClaimLostError,
     DamagedError,
+    PermanentError,
     TransientError,
     VerificationError,
     WrongChecksumError,
+    WrongShareError,
 )
 from archiver.workflow.isolation import Progress
 from archiver.workflow.storage.lts import PosixShare, Reader, ShareAddress, Writer
@@ -559,19 +561,26 @@ def prove_datablock(progress: Progress, order: ProveOrder) -> str:
     """Read a datablock back, from the medium as far as the client can see to it: what level that proves.
 
     Raises:
-        VerificationError: it is not what was written.
+        VerificationError: it is not what was written, or cannot be read any more.
         DamagedError: it is not there.
+        WrongShareError: nor is the share.
     """
     share = order.share.open()
     digest = new_digest(order.algorithm)
-    with (
-        opened_patiently(share, order.archive_id, order.patience_s, progress, just_written=True) as reader,
-        ThreadPoolExecutor(1, "read-back") as pool,
-    ):
-        size = reader.size
-        for data in _chunks(reader, pool):
-            digest.update(data)
-            progress(len(data))
+    try:
+        with (
+            opened_patiently(share, order.archive_id, order.patience_s, progress, just_written=True) as reader,
+            ThreadPoolExecutor(1, "read-back") as pool,
+        ):
+            size = reader.size
+            for data in _chunks(reader, pool):
+                digest.update(data)
+                progress(len(data))
+    except (DamagedError, WrongShareError):
+        raise
+    except PermanentError as error:
+        # A bad place on the medium is a reason to write the datablock anew, elsewhere; its source still lies there.
+        raise VerificationError(f"{order.archive_id} cannot be read back: {error}") from error
     if size != order.packed_size or digest.hexdigest() != order.digest:
         raise VerificationError(
             f"{order.archive_id} does not read back as it was written ({size} bytes, {order.algorithm} "

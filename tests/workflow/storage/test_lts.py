@@ -106,6 +106,18 @@ def test_only_a_folder_in_which_nothing_is_left_is_removed(storage: LongTermStor
     assert (FOLDER.rpartition("/")[2], True) not in storage.names(FOLDER.rpartition("/")[0])
 
 
+def test_the_names_of_a_folder_and_of_all_above_it_are_kept_also_where_some_are_missing(
+    storage: LongTermStorage,
+) -> None:
+    _write(storage, b"there")
+
+    storage.keep_names(FOLDER)
+    storage.keep_names(f"{FOLDER}/not/there")
+
+    assert storage.names(FOLDER) == [("x_0.tar", False)]
+    assert storage.names(f"{FOLDER}/not") == []
+
+
 def test_how_much_of_a_file_is_at_hand_is_told(storage: LongTermStorage) -> None:
     _write(storage, bytes(range(256)) * 5000)
 

@@ -3,12 +3,15 @@
 import base64
 import hashlib
 import os
+import tarfile
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
+from urllib.parse import quote
 
 import pytest
 
+from archiver.local.scicat.defaults import ARCHIVER
 from archiver.workflow.archiving import Archiving, report_archiving_failure
 from archiver.workflow.bags import inspect_bag
 from archiver.workflow.errors import (
@@ -89,6 +92,71 @@ def test_an_upload_finished_after_a_failure_is_archived_by_the_next_run(facility
     facility.upload(pid, {"b": b"2"})
 
     assert facility.archive(pid, "next job").files == 2
+
+
+class _EndingBeforeReadBack(Monitor):
+    """Ends the run when everything is written, as a crash would."""
+
+    def step(self, name: str, work: Callable[[], T], limit: Limit | None = None) -> T:
+        if name.startswith("read back"):
+            raise ConnectionAbortedError
+        return super().step(name, work, limit)
+
+
+def _written(facility: Facility, pid: str) -> None:
+    with pytest.raises(ConnectionAbortedError):
+        Archiving(facility.tools, _EndingBeforeReadBack(pid)).archive(pid, "first run")
+    assert list(facility.bag(pid).rglob("*.tar"))
+
+
+def _correct_list(facility: Facility, pid: str, entries: list[dict[str, object]], chk_alg: str) -> None:
+    blocks = f"v3/datasets/{quote(pid, safe='')}/origdatablocks"
+    (block,) = facility.call("GET", blocks)
+    facility.call("DELETE", f"{blocks}/{quote(block['_id'], safe='')}", user=ARCHIVER)
+    facility.list_files(pid, entries, chk_alg)
+
+
+def test_a_checksum_that_was_corrected_in_the_catalogue_is_the_one_that_counts(facility: Facility) -> None:
+    pid = facility.new_dataset()
+    facility.list_files(pid, [file_entry("f", 5, chk="00" * 16)], chk_alg="md5")
+    facility.upload(pid, {"f": b"right"})
+    with pytest.raises(WrongChecksumError):
+        facility.archive(pid, "first job")
+    md5 = hashlib.md5(b"right", usedforsecurity=False).hexdigest()
+    _correct_list(facility, pid, [file_entry("f", 5, chk=md5)], "md5")
+
+    assert facility.archive(pid, "next job").files == 1
+    assert facility.landed(pid) == set()
+
+
+def test_files_listed_after_a_failed_run_are_missed_by_the_next(facility: Facility) -> None:
+    pid = facility.ingest({"a": b"1"})
+    _written(facility, pid)
+    facility.list_files(pid, [file_entry("b", 1)])
+
+    with pytest.raises(MissingFilesError, match="'b'"):
+        facility.archive(pid, "next job")
+
+    assert facility.landed(pid) == {"a"}
+    assert not facility.is_published(pid)
+    facility.upload(pid, {"b": b"2"})
+    assert facility.archive(pid, "third job").files == 2
+
+
+def test_what_was_written_is_kept_when_the_landing_zone_has_lost_a_file_since(facility: Facility) -> None:
+    pid = facility.ingest({"a": b"first", "b": b"second"})
+    _written(facility, pid)
+    (lost,) = facility.tools.store.list(facility.bucket, dataset_prefix(pid) + "b")
+    facility.tools.store.delete(facility.bucket, iter([lost]))
+
+    with pytest.raises(MissingFilesError, match="'b'"):
+        facility.archive(pid, "next job")
+
+    (tar,) = facility.bag(pid).rglob("*.tar")
+    with tarfile.open(tar) as datablock:
+        content = datablock.extractfile("b")
+        assert content is not None
+        assert content.read() == b"second"
 
 
 def test_a_file_replaced_after_a_failed_run_is_archived_as_it_is_now(facility: Facility) -> None:

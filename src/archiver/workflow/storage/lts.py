@@ -111,6 +111,9 @@ class LongTermStorage(Protocol):
     def seal(self, path: str) -> None:
         """Make a file read-only for good."""
 
+    def keep_names(self, folder: str) -> None:
+        """Make durable which names a folder and all above it hold, whoever put them there; some may be missing."""
+
     def set_aside(self, path: str, attempt: str) -> str:
         """Move a file, sealed or not, out of the way, for another to take its place; where it is now.
 
@@ -405,6 +408,17 @@ class PosixShare:
         """Make a file read-only."""
         with _explained(f"Sealing {path}"):
             self._path(path).chmod(_SEALED_MODE)
+
+    def keep_names(self, folder: str) -> None:
+        """See `LongTermStorage.keep_names`."""
+        target = self._path(folder)
+        with _explained(f"Making the names in {folder} durable"):
+            while True:
+                if look_at(target) is not None:
+                    _sync_folder(target)
+                if target == self.root:
+                    break
+                target = target.parent
 
     def set_aside(self, path: str, attempt: str) -> str:
         """See `LongTermStorage.set_aside`."""
