@@ -261,6 +261,10 @@ class LtsSettings(EnvironmentSettings):
     """A call to the share that shows no progress for so long is given up and its process killed."""
     archiver_lts_file_timeout_s: float = Field(300, ge=0)
     """How long a file just written may stay unreadable."""
+    lts_recall_hours: float = Field(48, gt=0)
+    """How long a retrieval waits for a datablock to come from tape, hours."""
+    lts_recall_batch: int = Field(16, ge=1, le=200)
+    """Datablocks of one retrieval that are asked for from tape at the same time."""
     lts_copies: Folders = ()
     """Mount points of further shares that hold a copy of each bag, parted by `;`. Their order must stay."""
     lts_copies_timeout_s: float = Field(6 * 3600, gt=0)

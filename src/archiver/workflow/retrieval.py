@@ -35,6 +35,7 @@ from archiver.workflow.errors import (
     UnknownDatasetError,
     UnknownFilesError,
 )
+from archiver.workflow.holdings.recalling import Recall, ask_for
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import RetrievalClaim, RetrievalRecord, RetrievalState
@@ -114,8 +115,14 @@ class _Wanted:
     """Empty where it is known only when the copy was made."""
     name: str
     """For people."""
+    tars: tuple[str, ...]
+    """Where on the share its bytes are."""
     copy: Callable[[], str]
     """Brings it into the bucket; its SHA-256."""
+
+
+class _OnTapeError(PermanentError):
+    """What is wanted is not on the disk yet."""
 
 
 class Retrieval:
@@ -159,7 +166,7 @@ class Retrieval:
             else:
                 wanted = self._datablocks(child, pid, registered, recorded)
             self._monitor.expect(sum(each.packed_size for each in wanted), "copied and checked")
-            done = self._bring_all(wanted, holder, expires_at)
+            done = self._bring_all(child, wanted, holder, expires_at)
         try:
             _refuse_retired(tools.ledger, pid)  # again: it may have been withdrawn meanwhile
         except RetiredError:
@@ -240,7 +247,9 @@ class Retrieval:
             return recorded.sha256
 
         name = posixpath.basename(block.archive_id)
-        return _Wanted(pid, block.archive_id, block.size, recorded.packed_size, recorded.sha256, name, copy)
+        return _Wanted(
+            pid, block.archive_id, block.size, recorded.packed_size, recorded.sha256, name, (recorded.archive_id,), copy
+        )
 
     def _older_datablock(self, child: ChildProcess, pid: str, block: Datablock, packed_size: int) -> _Wanted:
         tools = self._tools
@@ -258,7 +267,8 @@ class Retrieval:
             )
             return child.call(copy_older_datablock, self._monitor.advance, order)
 
-        return _Wanted(pid, block.archive_id, block.size, packed_size, "", posixpath.basename(block.archive_id), copy)
+        name = posixpath.basename(block.archive_id)
+        return _Wanted(pid, block.archive_id, block.size, packed_size, "", name, (block.archive_id,), copy)
 
     def _older_tar(self, pid: str, block: Datablock, selection: Selection | None = None) -> OlderTar:
         """What the catalogue knows of the files in a tar, or of those that are selected."""
@@ -325,11 +335,13 @@ class Retrieval:
         def copy() -> str:
             return child.call(copy_files, self._monitor.advance, order)
 
-        return _Wanted(pid, order.key, found.size, found.packed_size, "", f"{found.files} files", copy)
+        return _Wanted(pid, order.key, found.size, found.packed_size, "", f"{found.files} files", found.tars, copy)
 
     # ------------------------------------------------------------------------------------------ into the bucket
 
-    def _bring_all(self, wanted: Sequence[_Wanted], holder: str, expires_at: datetime) -> list[RetrievedTar]:
+    def _bring_all(
+        self, child: ChildProcess, wanted: Sequence[_Wanted], holder: str, expires_at: datetime
+    ) -> list[RetrievedTar]:
         """All of them, by us or by whoever is at it.
 
         Raises:
@@ -345,7 +357,40 @@ class Retrieval:
             )
         missing = [0 if self._there(each) else each.packed_size for each in wanted]
         # Each reserves for those after it, too: two that are half done must not wait for each other.
-        return [self._bring(each, sum(missing[place:]), holder, expires_at) for place, each in enumerate(wanted)]
+        done = []
+        for place, each in enumerate(wanted):
+            if missing[place]:
+                later = zip(wanted[place:], missing[place:], strict=True)
+                self._recall(child, each, [tar for other, lacks in later if lacks for tar in other.tars])
+            done.append(self._bring(each, sum(missing[place:]), holder, expires_at))
+        return done
+
+    def _recall(self, child: ChildProcess, wanted: _Wanted, coming: Sequence[str]) -> None:
+        """Wait until the tars of `wanted` are on the disk; the next of `coming` are asked for meanwhile.
+
+        Nobody's place among those that read is taken for it, and no call to the share stands still.
+
+        Raises:
+            PermanentError: they did not come from tape in time.
+        """
+        lts = self._tools.lts
+        asked_for = [Recall(self._tools.share, tar) for tar in coming]
+        for attempt in stamina.retry_context(
+            on=_OnTapeError, attempts=None, timeout=3600 * lts.lts_recall_hours, wait_initial=1, wait_max=60
+        ):
+            with attempt:
+                if attempt.num > 1:
+                    self._monitor.advance(0)  # where a run that is cancelled ends
+                here = set(child.call(ask_for, None, asked_for[: lts.lts_recall_batch]))
+                asked_for = [each for each in asked_for if each not in here]
+                on_tape = {each.archive_id for each in asked_for} & set(wanted.tars)
+                if on_tape:
+                    if attempt.num == 1:
+                        self._monitor.note(f"waiting for {wanted.name} to come from tape")
+                    raise _OnTapeError(
+                        f"{len(on_tape)} tars of {wanted.pid} did not come from tape in {lts.lts_recall_hours:g} h "
+                        "(LTS_RECALL_HOURS). Look at the tape system, then retrieve again."
+                    )
 
     def _bring(self, wanted: _Wanted, reserve: int, holder: str, expires_at: datetime) -> RetrievedTar:
         """One of them, waiting for space."""

@@ -94,7 +94,10 @@ class PrefectMonitor(Monitor):
             if limit is None:
                 done.append(work())
                 return
+            asked_at = time.monotonic()
+            get_run_logger().info("Asking for a place under the limit %s; it begins when one comes free.", limit)
             with concurrency(str(limit), occupy=1, lease_duration=LEASE_S, strict=True):
+                get_run_logger().info("It has a place, after %.0f s.", time.monotonic() - asked_at)
                 done.append(work())
 
         run = task(name=name, task_run_name=lambda: f"{name}, {self.pid}", cache_policy=NO_CACHE)(limited)

@@ -12,18 +12,15 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from archiver.config.settings import MEBIBYTE
 from archiver.workflow.datablocks.digests import Digest, new_digest
 from archiver.workflow.errors import ArchiverError, PermanentError
 from archiver.workflow.holdings.reading import chunks, opened
+from archiver.workflow.holdings.recalling import SMALLEST_STUB, touch
 from archiver.workflow.isolation import Progress
 from archiver.workflow.ledger.records import FixityOutcome
 from archiver.workflow.storage.lts import LongTermStorage, ShareAddress
 
 log = structlog.get_logger(__name__)
-
-_SMALLEST_STUB = MEBIBYTE
-"""Smaller files may lie in their inode, with no block of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,7 @@ def _read_on(progress: Progress, order: FixityOrder, seconds: float) -> Reading:
 
 
 def _is_stub(share: LongTermStorage, order: FixityOrder) -> bool:
-    if order.packed_size < _SMALLEST_STUB:
+    if order.packed_size < SMALLEST_STUB:
         return False
     at_hand = share.bytes_at_hand(order.archive_id)
     return at_hand is not None and at_hand < order.packed_size * order.stub_percent / 100
@@ -134,7 +131,7 @@ def _is_stub(share: LongTermStorage, order: FixityOrder) -> bool:
 def recall(progress: Progress, orders: Sequence[FixityOrder]) -> list[FixityOrder]:
     """Ask for the datablocks of a batch to come from tape, all at once; those that are at hand by now.
 
-    To be called again until they are. Asking is reading the first byte, which waits until the file comes.
+    To be called again until they are. Asking is reading, which waits until the file comes.
     """
     at_hand = []
     for order in orders:
@@ -144,13 +141,5 @@ def recall(progress: Progress, orders: Sequence[FixityOrder]) -> list[FixityOrde
             at_hand.append(order)
         elif order not in _asked_for:
             _asked_for.add(order)
-            threading.Thread(target=_touch, args=(share, order.archive_id), name="recall", daemon=True).start()
+            threading.Thread(target=touch, args=(share, order.archive_id), name="recall", daemon=True).start()
     return at_hand
-
-
-def _touch(share: LongTermStorage, archive_id: str) -> None:
-    try:
-        with share.open(archive_id) as reader:
-            reader.readinto(memoryview(bytearray(1)), 0)
-    except (ArchiverError, FileNotFoundError) as error:
-        log.warning("recall_failed", archive_id=archive_id, error=str(error))
