@@ -1,5 +1,6 @@
 """Commands in the documentation: that they exist, and, where nothing but this machine is needed, that they work."""
 
+import json
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from archiver.config.register_landing import api_rights, flows_rights
 from archiver.local.scicat.config import JobType, ScicatConfig
 from archiver.workflow.names import bag_folder
 from support.bags import FILES, make_bag, new_share, tamper
@@ -189,3 +191,10 @@ def test_the_job_types_for_scicat_are_ones_that_it_would_read() -> None:
         assert job_type.create.auth == auth
         assert [action.action_type for action in job_type.create.actions] == ["validate", "url"]
         assert job_type.update.auth == "@archivemanager"
+
+
+def test_the_rights_on_an_outside_landing_storage_are_those_that_an_own_one_is_given() -> None:
+    api, flows = map(json.loads, blocks(DOCS / "how-to" / "connect-landing-storage.md", "json"))
+
+    assert api == api_rights("landingzone")
+    assert flows == flows_rights("landingzone", "retrieval")
