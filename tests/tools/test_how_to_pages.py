@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,14 @@ from tools.docs.cli import app_command
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PID = "20.500.12345/a"
-_BLOCK = re.compile(r"^(?P<indent> *)```(?P<kind>\w+)\n(?P<text>.*?)^ *```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^(?P<indent> *)```(?P<kind>\w*)\n(?P<text>.*?)^ *```$", re.DOTALL | re.MULTILINE)
+_INDENTED = re.compile(r"^ {4,}(\S.*)$", re.MULTILINE)
+_INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_SHELL = ("", "sh", "bash", "console")
+"""Languages of blocks that hold commands; those without one, too."""
+_PROGRAMS = ("archiver", "docker", "make", "prefect")
+_BEFORE = re.compile(r"sudo|\$|[A-Z_]+=.*")
+"""What may stand before a program."""
 
 
 def blocks(page: Path, kind: str) -> list[str]:
@@ -30,14 +38,55 @@ def blocks(page: Path, kind: str) -> list[str]:
     return [found["text"] for found in _BLOCK.finditer(page.read_text(encoding="utf-8")) if found["kind"] == kind]
 
 
-def _lines(start: str) -> Iterator[tuple[str, str]]:
-    pages = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-    for page in pages:
-        for block in [*blocks(page, "sh"), *blocks(page, "bash"), *blocks(page, "console")]:
-            for line in block.replace("\\\n", " ").splitlines():
-                command = line.strip().removeprefix("$ ").removeprefix(".venv/bin/")
-                if command.startswith(start):
-                    yield str(page.relative_to(ROOT)), command
+def _simple_commands(line: str) -> Iterator[list[str]]:
+    """The words of each command of a line: what stands between `&&`, `|` and the like, without redirections."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in [*lexer, ";"]:
+        if word and set(word) <= set("();<>|&"):
+            if words:
+                yield words
+            words = []
+        else:
+            words.append(word)
+
+
+def _shown_in(text: str) -> Iterator[tuple[list[str], bool]]:
+    """Commands of ours in a page, and whether they stand within a sentence, where arguments may be left out."""
+    shell = [found["text"] for found in _BLOCK.finditer(text) if found["kind"] in _SHELL]
+    rest = _BLOCK.sub("", text)
+    lines = [line for block in shell for line in block.replace("\\\n", " ").splitlines()]
+    for line in [*lines, *_INDENTED.findall(rest)]:
+        if any(f"{program} " in line for program in _PROGRAMS):
+            yield from ((words, False) for words in _commands_of(line))
+    for line in _INLINE.findall(rest):
+        if line.startswith(tuple(f"{program} " for program in _PROGRAMS)) and "…" not in line:
+            yield from ((words, True) for words in _commands_of(line))
+
+
+def _commands_of(line: str) -> Iterator[list[str]]:
+    try:
+        found = list(_simple_commands(line))
+    except ValueError:  # a sentence with an apostrophe, or a drawing
+        return
+    for each in found:
+        words = list(dropwhile(_BEFORE.fullmatch, each))
+        if words and words[0].removeprefix(".venv/bin/") in _PROGRAMS:
+            yield [words[0].removeprefix(".venv/bin/"), *words[1:]]
+
+
+def _shown(program: str) -> list[tuple[str, str, bool]]:
+    """Each command of this program on any page: the page, the words with blanks between, whether in a sentence."""
+    pages = [*sorted(DOCS.rglob("*.md")), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))]
+    return sorted(
+        {
+            (str(page.relative_to(ROOT)), shlex.join(words), in_sentence)
+            for page in pages
+            for words, in_sentence in _shown_in(page.read_text(encoding="utf-8"))
+            if words[0] == program
+        }
+    )
 
 
 def _parse(command: Any, words: list[str]) -> None:
@@ -52,11 +101,106 @@ def _parse(command: Any, words: list[str]) -> None:
         context = child.make_context(name, list(rest), parent=context)
 
 
-@pytest.mark.parametrize(("page", "line"), sorted(set(_lines("archiver "))))
-def test_a_command_that_is_shown_exists_with_its_options(page: str, line: str) -> None:
-    words = shlex.split(re.split(r"\s[>|]", line)[0])[1:]
-
+def _parse_archiver(words: list[str]) -> None:
     _parse(app_command(), words)
+
+
+def _check_mention(words: list[str]) -> None:
+    """Judge a command that a sentence speaks of: its names and options, not whether it is complete."""
+    command: Any = app_command()
+    for word in words:
+        children = getattr(command, "commands", None)
+        if word.startswith("-"):
+            known = {name for parameter in command.params for name in parameter.opts}
+            assert word in known | {"--help"}, f"no such option: {word}"
+        elif children is not None and not word.isupper():  # a word in capitals stands for an argument
+            assert word in children, f"no such command: {word}"
+            command = children[word]
+
+
+_PLACES = {
+    "archiver-service-api": {"status", "jobs", "retry", "cancel", "pause", "resume", "doctor"},
+    "reconciliation": {"lts", "catalogue", "retire", "reconcile", "doctor"},
+    "prefect-config": {"configure"},
+}
+"""Which service has what a command needs: its credentials, the share."""
+_WITH_VALUE = {"--env-file", "--file", "--profile", "--tail", "--entrypoint", "--volume", "-v", "--user"}
+_VERBS_OF_SERVICES = {"build", "logs", "ps", "pull", "restart", "stop", "up", "down"}
+
+
+def _services() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for file in ("docker-compose.yml", "docker-compose.scaled.yml"):
+        text = (ROOT / file).read_text(encoding="utf-8").replace("!override ", "")
+        for name, service in yaml.safe_load(text)["services"].items():
+            found[name] = {**found.get(name, {}), **service}
+    return found
+
+
+def _after_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Options at the beginning, and what comes after them."""
+    options: dict[str, str] = {}
+    rest = list(words)
+    while rest and rest[0].startswith("-"):
+        name = rest.pop(0)
+        options[name] = rest.pop(0) if name in _WITH_VALUE else ""
+    return options, rest
+
+
+def _check_compose(words: list[str]) -> None:
+    """Judge the words after `docker compose`.
+
+    Raises:
+        AssertionError: it would not do what it is shown for.
+        Exception: click's, for what is wrong with the archiver's own command.
+    """
+    before, rest = _after_options(words)
+    assert before.get("--env-file", "").startswith(".env"), (
+        "without --env-file .env the values are not read for certain"
+    )
+    verb, *rest = rest
+    options, rest = _after_options(rest)
+    services = _services()
+    if verb in _VERBS_OF_SERVICES:
+        unknown = {word for word in rest if not word.startswith("-")} - set(services)
+        assert not unknown, f"no such service: {unknown}"
+        return
+    assert verb in ("exec", "run"), f"docker compose {verb} is not known to this test"
+    service, *command = rest
+    assert service in services, f"no such service: {service}"
+    if verb == "exec":
+        runs = services[service].get("restart", "unless-stopped") == "unless-stopped"
+        assert runs, f"{service} does its work and ends: run, not exec"
+    entrypoint = services[service].get("entrypoint", [])
+    if "--entrypoint" not in options and entrypoint[:1] == ["archiver"]:
+        _parse_archiver([*entrypoint[1:], *command])
+    elif not entrypoint and command[:1] == ["archiver"]:
+        assert command[1] in _PLACES.get(service, ()), f"{service} has not what archiver {command[1]} needs"
+        _parse_archiver(command[1:])
+    elif not entrypoint and command[:1] == ["prefect"]:
+        assert (verb, service) == ("run", "prefect-flows-deployment"), "only the entry point gives it the credential"
+
+
+@pytest.mark.parametrize(("page", "line", "in_sentence"), _shown("archiver"))
+def test_a_command_that_is_shown_exists_with_its_options(page: str, line: str, in_sentence: bool) -> None:
+    words = shlex.split(line)[1:]
+    if in_sentence:
+        _check_mention(words)
+    else:
+        _parse_archiver(words)
+
+
+@pytest.mark.parametrize(
+    ("page", "line"), sorted({(page, line) for page, line, _ in _shown("docker") if line.startswith("docker compose ")})
+)
+def test_a_service_that_is_spoken_to_is_there_and_can_do_what_it_is_told(page: str, line: str) -> None:
+    words = shlex.split(line)[2:]
+    if "..." not in words:
+        _check_compose(words)
+
+
+def test_prefect_is_called_in_a_container_only_since_no_host_has_it() -> None:
+    assert [each for each in _shown("prefect") if each[0].startswith("docs/how-to/")] == []
 
 
 def test_a_command_that_does_not_exist_would_be_found() -> None:
@@ -65,9 +209,64 @@ def test_a_command_that_does_not_exist_would_be_found() -> None:
             _parse(app_command(), wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ("docker compose up -d", "without --env-file"),
+        ("docker compose --env-file .env up -d archiver-api", "no such service"),
+        ("docker compose --env-file .env exec reconciliation archiver lts mend", "No such command"),
+        ("docker compose --env-file .env exec archiver-service-api archiver lts list", "has not what"),
+        ("docker compose --env-file .env exec prefect-config archiver configure", "run, not exec"),
+        ("docker compose --env-file .env exec reconciliation prefect work-pool ls", "only the entry point"),
+        ("docker compose --env-file .env run --rm lts rebuild", "No such command"),
+    ],
+)
+def test_a_command_for_a_container_that_cannot_do_it_would_be_found(wrong: str, why: str) -> None:
+    with pytest.raises(Exception, match=why):
+        _check_compose(shlex.split(wrong)[2:])
+
+
+@pytest.mark.parametrize("wrong", [["lts", "mend"], ["lts", "list", "--fast"], ["mend", "PID"]])
+def test_a_sentence_that_speaks_of_no_command_would_be_found(wrong: list[str]) -> None:
+    with pytest.raises(AssertionError, match="no such"):
+        _check_mention(wrong)
+
+
+def test_commands_are_found_wherever_a_page_shows_them() -> None:
+    page = """
+```
+archiver one              # a fence without a language
+```
+
+    archiver two > file
+
+* an item
+    ```sh
+    sudo A=b archiver three && cd / && archiver four | \\
+      archiver five
+    ```
+
+```text
+archiver says something
+```
+
+As `archiver six` does, and `archiver …` does not.
+"""
+    found = [(" ".join(words), in_sentence) for words, in_sentence in _shown_in(page)]
+
+    assert found == [
+        ("archiver one", False),
+        ("archiver three", False),
+        ("archiver four", False),
+        ("archiver five", False),
+        ("archiver two", False),
+        ("archiver six", True),
+    ]
+
+
 def test_a_make_target_that_is_shown_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    shown = {(page, line.split()[1]) for page, line in _lines("make ")}
+    shown = {(page, line.split()[1]) for page, line, _ in _shown("make")}
 
     assert shown
     assert {(page, target) for page, target in shown if target not in targets} == set()
