@@ -264,6 +264,18 @@ def test_only_the_page_is_committed_and_its_commit_starts_nothing(checkout: Path
     assert "[skip ci]" in _git(checkout, "log", "-1", "--format=%B", "origin/main")
 
 
+def test_the_first_page_of_a_project_is_committed(checkout: Path) -> None:
+    _git(checkout, "rm", "-q", "STATUS.md")
+    _git(checkout, "commit", "-q", "-m", "No page yet")
+    _git(checkout, "push", "-q", "origin", "main")
+    (checkout / "STATUS.md").write_text("first\n", encoding="utf-8")
+    (checkout / "made.txt").write_text("by a test\n", encoding="utf-8")
+
+    _commit()
+
+    assert _git(checkout, "show", "--name-only", "--format=", "origin/main") == "STATUS.md"
+
+
 def test_a_page_that_is_the_same_is_not_committed(checkout: Path) -> None:
     before = _git(checkout, "rev-parse", "HEAD")
 

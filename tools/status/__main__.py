@@ -90,6 +90,7 @@ def commit() -> None:
         typer.echo("main has moved on; the run of the newer commit writes STATUS.md.")
         return
     author = ["-c", "user.name=github-actions[bot]", "-c", "user.email=github-actions[bot]@users.noreply.github.com"]
+    _git("add", "--", PAGE.name)  # git commits no path it does not know: the first page is one
     _git(*author, "commit", "--message", "STATUS.md says what CI saw\n\n[skip ci]", "--", PAGE.name)
     _git("push", "origin", "HEAD:main")
     typer.echo("STATUS.md is committed.")
