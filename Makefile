@@ -9,7 +9,7 @@ ACTIONLINT_VERSION := v1.7.12
 ACTIONLINT := build/tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
 # For packages of the system, and for tests with networks of their own.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
-export FOLDER VERSION TAG ONLY
+export FOLDER VERSION TAG ONLY ELSEWHERE
 export MINIO_BINARY = $(MINIO)
 
 .DEFAULT_GOAL := help
@@ -120,12 +120,15 @@ actionlint: $(ACTIONLINT) ## Check the workflows in .github
 check: lint types imports docs bandit actionlint test faults ## All checks, but the audit
 
 status: setup ## Run all checks and write STATUS.md, also when one fails (ONLY=a check)
-	@$(BIN)/python -m tools.status write $${ONLY:+--only "$$ONLY"}
+	@$(BIN)/python -m tools.status write $${ONLY:+--only "$$ONLY"} $${ELSEWHERE:+--elsewhere "$$ELSEWHERE"}
 
 ##@ Write what is generated
 
 reference: setup ## Write the pages of docs/ that come from the code
 	@$(BIN)/python -m tools.docs
+
+numbers: setup ## Keep the newest full-size figures of `make bench` in docs/, for STATUS.md
+	@$(BIN)/python -m tools.status numbers
 
 lock: setup ## Write requirements.lock anew from pyproject.toml, keeping the versions that still fit
 	@$(PIP) install --quiet uv

@@ -6,15 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
 
 import tools.status.__main__ as command
 from tools.errors import ToolError
-from tools.status import readings
+from tools.status import figures, readings
 from tools.status.audit import KNOWN_VULNERABLE, audit
-from tools.status.checks import Check, look
+from tools.status.checks import CHECKS, Check, UnendedError, look, run
+from tools.status.figures import Measured
 from tools.status.report import Circumstances, report
 from tools.status.results import Outcome, Result
 
@@ -41,6 +43,13 @@ def test_failed_tests_are_counted_and_named() -> None:
 @pytest.mark.parametrize(("code", "junit"), [(2, PASSING), (0, "<testsuites/>"), (0, FAILING)])
 def test_tests_that_did_not_all_run_and_pass_are_failed_whatever_is_counted(code: int, junit: str) -> None:
     assert readings.tests("Tests", code, junit).outcome is Outcome.FAILED
+
+
+def test_a_report_that_was_cut_off_is_a_failure() -> None:
+    result = readings.tests("Tests", 137, FAILING[:100])
+
+    assert result.outcome is Outcome.FAILED
+    assert "ended with 137, and their report cannot be read" in result.seen
 
 
 def test_tests_that_passed_are_passed() -> None:
@@ -131,14 +140,14 @@ def test_the_page_says_commit_outcomes_and_what_failed() -> None:
         Result("Audit", Outcome.NOT_RUN, "no | answer\n there"),
     ]
 
-    page = report(WHERE, results, [])
+    page = report(WHERE, results, Measured())
 
     assert "commit `0123abc`; 2026-01-02" in page
     assert "| Tests | **failed** | 1 passed, 1 failed | 61 s |" in page
     assert r"| Audit | **not run** | no \| answer there |  |" in page
     assert "* `tests.a::test_two`" in page
     assert "not run: there are no results here" in page
-    assert "with changes that are not committed" in report(replace(WHERE, is_changed=True), results, [])
+    assert "with changes that are not committed" in report(replace(WHERE, is_changed=True), results, Measured())
 
 
 def test_the_page_shows_the_ratios_of_the_benchmarks_and_what_they_were_measured_on() -> None:
@@ -156,7 +165,7 @@ def test_the_page_shows_the_ratios_of_the_benchmarks_and_what_they_were_measured
     plain = {**figure, "figure": "yardstick", "ratio": None, "aim": None, "met": None}
     measured = {**RUN, "figures": [figure, missed, plain]}
 
-    page = report(WHERE, [], [measured])
+    page = report(WHERE, [], Measured((measured,)))
 
     assert "Measured 2026-01-01 at commit 0987fed on here; at full size, medians of 3." in page
     assert "| minio | A | archive | 12.3 s | 1.55 Y | ≤ 1.6 Y | yes |" in page
@@ -171,13 +180,71 @@ def test_of_each_figure_the_page_shows_the_one_measured_last() -> None:
         figures = [{**figure, "subject": name, "median": value, "met": True} for name, value in medians.items()]
         return {**RUN, "commit": commit, "factor": 0.25, "figures": figures}
 
-    page = report(WHERE, [], [run("0000001", A=1.5, B=2.5), run("0000002", A=3.5)])
+    page = report(WHERE, [], Measured((run("0000001", A=1.5, B=2.5), run("0000002", A=3.5))))
 
     assert page.index("0000002") < page.index("0000001")
     assert "at 0.25 of the size" in page
     assert "| A | archive | 3.5 s |" in page
     assert "| B | archive | 2.5 s |" in page
     assert "1.5 s" not in page
+
+
+FIGURE = {"server": "minio", "subject": "A", "figure": "archive", "unit": "s", "ratio": 1.5, "aim": None, "met": None}
+
+
+def _bench(date: str, factor: float, median: float) -> dict[str, Any]:
+    figure = {**FIGURE, "median": median, "values": [median], "against": []}
+    return {**RUN, "date": date, "factor": factor, "versions": {}, "figures": [figure]}
+
+
+def _write(file: Path, document: object) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(document), encoding="utf-8")
+
+
+def test_a_later_run_at_less_than_full_size_does_not_displace_figures_at_full_size(tmp_path: Path) -> None:
+    _write(tmp_path / "bench" / "1.json", _bench("2026-01-01", 1, 12.0))
+    _write(tmp_path / "bench" / "2.json", _bench("2026-01-02", 0.02, 0.5))
+
+    page = report(WHERE, [], figures.read(tmp_path / "bench", tmp_path / "numbers.json"))
+
+    assert "| minio | A | archive | 12 s |" in page
+    assert "0.5 s" not in page
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"figures": [{}]}', "\N{BOM}{"], ids=str)
+def test_figures_that_cannot_be_read_are_named_and_the_others_shown(tmp_path: Path, text: str) -> None:
+    _write(tmp_path / "bench" / "1.json", _bench("2026-01-01", 1, 12.0))
+    (tmp_path / "bench" / "2.json").write_text(text, encoding="utf-8")
+
+    page = report(WHERE, [], figures.read(tmp_path / "bench", tmp_path / "numbers.json"))
+
+    assert "* not read: 2.json: " in page
+    assert "| minio | A | archive | 12 s |" in page
+
+
+def test_what_is_kept_of_the_benchmarks_is_shown_where_none_ran_and_gives_way_to_newer_ones(tmp_path: Path) -> None:
+    kept = tmp_path / "numbers.json"
+    _write(tmp_path / "bench" / "1.json", _bench("2026-01-01", 1, 12.0))
+    _write(tmp_path / "bench" / "2.json", _bench("2026-01-02", 0.02, 0.5))
+    kept.write_text(figures.kept_text(figures.read(tmp_path / "bench", kept).runs), encoding="utf-8")
+    _write(tmp_path / "newer" / "3.json", _bench("2026-01-03", 1, 11.0))
+
+    nothing_ran = report(WHERE, [], figures.read(tmp_path / "none", kept))
+    some_ran = report(WHERE, [], figures.read(tmp_path / "newer", kept))
+
+    assert "Measured 2026-01-01 at commit 0987fed on here; at full size" in nothing_ran
+    assert "| minio | A | archive | 12 s |" in nothing_ran
+    assert "| minio | A | archive | 11 s |" in some_ran
+    assert "12 s" not in some_ran
+
+
+def test_the_figures_that_are_kept_can_be_shown() -> None:
+    measured = figures.read(Path("none"), command.KEPT)
+
+    assert measured.runs
+    assert not measured.unread
+    assert all(each["factor"] == 1 for each in measured.runs)
 
 
 # ---------------------------------------------------------------------------------------------- command
@@ -187,7 +254,17 @@ def _raise(error: Exception) -> list[Result]:
     raise error
 
 
-@pytest.mark.parametrize("error", [ToolError("mypy cannot be started"), ValueError("no JSON")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ToolError("mypy cannot be started"),
+        ValueError("no JSON"),
+        IndexError("no line"),
+        TypeError("no number"),
+        PermissionError("no log"),
+        ElementTree.ParseError("no XML"),
+    ],
+)
 def test_a_check_that_cannot_be_run_or_read_is_not_run(error: Exception) -> None:
     (result,) = look(Check("Types", lambda: _raise(error)))
 
@@ -207,6 +284,47 @@ def test_the_page_is_written_whatever_the_checks_come_to(
     assert f"| Tests | {'passed' if code == 0 and outcome is Outcome.PASSED else f'**{outcome}**'} | seen |" in (
         tmp_path / "STATUS.md"
     ).read_text(encoding="utf-8")
+
+
+def test_a_check_that_does_not_end_is_failed_not_only_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tools.status.checks.FOLDER", tmp_path)
+    with pytest.raises(UnendedError) as caught:
+        run("waiting", ["sleep", "60"], timeout_s=0.1)
+
+    (result,) = look(Check("Tests", lambda: _raise(caught.value)))
+
+    assert result.outcome is Outcome.FAILED
+
+
+def test_a_run_that_is_ended_early_leaves_a_page_of_what_it_saw(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pages = []
+
+    def end() -> list[Result]:
+        pages.append((tmp_path / "STATUS.md").read_text(encoding="utf-8"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "PAGE", tmp_path / "STATUS.md")
+    checks = [Check("Types", lambda: [Result("Types", Outcome.PASSED, "")]), Check("Tests", end)]
+    monkeypatch.setattr(command, "CHECKS", checks)
+
+    CliRunner().invoke(command.app, ["write"])
+
+    assert (tmp_path / "STATUS.md").read_text(encoding="utf-8") == pages[0]
+    assert "| Types | passed |" in pages[0]
+    assert "| Tests | **not run** | the run was ended before it |" in pages[0]
+
+
+def test_what_another_job_of_ci_runs_is_not_run_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(command, "PAGE", tmp_path / "STATUS.md")
+    monkeypatch.setattr(command, "CHECKS", [replace(each, look=lambda: _raise(AssertionError())) for each in CHECKS])
+    words = [each.title for each in CHECKS if each.title != "Stack on Docker"]
+
+    CliRunner().invoke(command.app, ["write", *(word for each in words for word in ("--elsewhere", each))])
+    page = (tmp_path / "STATUS.md").read_text(encoding="utf-8")
+
+    assert page.count("it has one of its own in CI") == len(words)
 
 
 def test_a_check_that_was_not_asked_for_is_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

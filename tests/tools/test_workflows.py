@@ -10,6 +10,8 @@ import yaml  # type: ignore[import-untyped]
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tools.status.checks import CHECKS
+
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"
 NAMES = ("ci", "docker", "release", "security")
@@ -62,6 +64,17 @@ def test_checks_run_on_pushes_and_pull_requests_but_not_for_the_status_they_wrot
     assert workflow["on"]["push"] == {"branches": ["**"], "paths-ignore": ["STATUS.md"]}
     (commit,) = [step for step in _steps("ci") if step.get("run") == "make status-commit"]
     assert commit["if"] == "always() && github.event_name == 'push' && github.ref == 'refs/heads/main'"
+
+
+def test_the_stack_is_brought_up_once_and_the_page_is_shown_and_committed_when_time_is_up() -> None:
+    jobs = _read("ci")["jobs"]
+    (checks,) = [step for step in jobs["check"]["steps"] if step.get("run", "").startswith("make status ")]
+    (elsewhere,) = [word.partition("=")[2] for word in checks["run"].split() if word.startswith("ELSEWHERE=")]
+
+    assert [each.title for each in CHECKS if elsewhere in each.title] == ["Stack on Docker"]
+    assert "make stack-test" in [step.get("run") for step in jobs["stack"]["steps"]]
+    assert checks["timeout-minutes"] <= jobs["check"]["timeout-minutes"] - 10
+    assert all(step["if"].startswith("always()") for step in jobs["check"]["steps"][-2:])
 
 
 def test_images_called_latest_are_built_when_sources_change_on_main() -> None:

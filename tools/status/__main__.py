@@ -1,25 +1,25 @@
 """`python -m tools.status`: runs every check and writes STATUS.md, also when one fails."""
 
-import json
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tools.errors import ToolError
 from tools.release.version import project_version
-from tools.status.checks import CHECKS, FOLDER, ROOT, look
+from tools.status import figures
+from tools.status.checks import CHECKS, FOLDER, ROOT, Check, look
 from tools.status.report import Circumstances, report
 from tools.status.results import Outcome, Result
 
 PAGE = ROOT / "STATUS.md"
 MEASURED = ROOT / "build" / "bench"
+KEPT = ROOT / "docs" / "explanation" / "numbers.json"
 _TAIL = 40
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -45,11 +45,6 @@ def _circumstances() -> Circumstances:
     )
 
 
-def _measured(folder: Path) -> list[dict[str, Any]]:
-    """What the benchmarks wrote, the oldest first: names begin with the time."""
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
-
-
 def _say(results: Sequence[Result]) -> None:
     for result in results:
         typer.echo(f"{result.outcome:<8} {result.title}: {result.seen}")
@@ -57,25 +52,54 @@ def _say(results: Sequence[Result]) -> None:
             typer.echo(f"         {detail}")
 
 
+def _is_named(check: Check, words: Sequence[str]) -> bool:
+    return any(word.lower() in check.title.lower() for word in words)
+
+
+def _write_page(text: str) -> None:
+    """All of it or nothing: whoever ends this early leaves the page as it was after the last check."""
+    written = PAGE.with_suffix(".md.new")
+    written.write_text(text, encoding="utf-8")
+    written.replace(PAGE)
+
+
 @app.command()
 def write(
     only: Annotated[
         list[str] | None, typer.Option("--only", help="Words in titles of checks; others are not run.")
     ] = None,
+    elsewhere: Annotated[
+        list[str] | None, typer.Option("--elsewhere", help="Words in titles of checks that another job of CI runs.")
+    ] = None,
 ) -> None:
-    """Run every check, then write STATUS.md. Exit code 1 when one failed."""
-    where, results = _circumstances(), []
-    for check in CHECKS:
-        if only and not any(word.lower() in check.title.lower() for word in only):
+    """Run every check, and write STATUS.md after each of them. Exit code 1 when one failed."""
+    where, measured = _circumstances(), figures.read(MEASURED, KEPT)
+    results: list[Result] = []
+    for place, check in enumerate(CHECKS):
+        ahead = [Result(each.title, Outcome.NOT_RUN, "the run was ended before it") for each in CHECKS[place:]]
+        _write_page(report(where, [*results, *ahead], measured))
+        if only and not _is_named(check, only):
             found = [Result(check.title, Outcome.NOT_RUN, "it was not asked for")]
+        elif _is_named(check, elsewhere or ()):
+            found = [Result(check.title, Outcome.NOT_RUN, "not by this job: it has one of its own in CI")]
         else:
             found = look(check)
         _say(found)
         results += found
-    PAGE.write_text(report(where, results, _measured(MEASURED)), encoding="utf-8")
+    _write_page(report(where, results, measured))
     typer.echo(f"STATUS.md is written; what the tools said: {FOLDER.relative_to(ROOT)}")
     if any(result.outcome is Outcome.FAILED for result in results):
         raise typer.Exit(1)
+
+
+@app.command()
+def numbers() -> None:
+    """Keep the newest figures at full size of build/bench in git, for the STATUS.md of main."""
+    measured = figures.read(MEASURED, KEPT)
+    if measured.unread:
+        raise ToolError(f"Not read: {'; '.join(measured.unread)}. Remove it, and measure again.")
+    KEPT.write_text(figures.kept_text(measured.runs), encoding="utf-8")
+    typer.echo(f"{KEPT.name} is written. Look at the difference, and commit it.")
 
 
 @app.command()

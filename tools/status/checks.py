@@ -20,6 +20,12 @@ FOLDER = ROOT / "build" / "status"
 BIN = Path(sys.executable).parent
 _TESTS_TIMEOUT_S = 3600
 _TIMEOUT_S = 1200
+_NOT_UNDERSTOOD = (ValueError, LookupError, TypeError, AttributeError, SyntaxError)
+"""What reading a report raises that is cut off, or of a form we do not know; XML's own error is a SyntaxError."""
+
+
+class UnendedError(ToolError):
+    """A check did not end in time. That says something, other than a check that could not begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,8 @@ def run(name: str, command: Sequence[str], timeout_s: float = _TIMEOUT_S) -> Don
     """Run a command in the project's folder; all it says is kept in `FOLDER`.
 
     Raises:
-        ToolError: it could not be started, or did not end in time.
+        UnendedError: it did not end in time.
+        ToolError: it could not be started.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "NO_COLOR": "1", "NO_MKDOCS_2_WARNING": "true"}
@@ -49,7 +56,7 @@ def run(name: str, command: Sequence[str], timeout_s: float = _TIMEOUT_S) -> Don
             command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s
         )
     except subprocess.TimeoutExpired as error:
-        raise ToolError(f"it did not end within {timeout_s:,.0f} s") from error
+        raise UnendedError(f"it did not end within {timeout_s:,.0f} s") from error
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be started: {error.strerror}") from error
     (FOLDER / f"{name}.log").write_text(ended.stdout + ended.stderr, encoding="utf-8")
@@ -162,7 +169,9 @@ def look(check: Check) -> list[Result]:
     began = time.monotonic()
     try:
         results = check.look()
-    except (ToolError, ValueError, KeyError) as error:
+    except UnendedError as error:
+        results = [Result(check.title, Outcome.FAILED, str(error))]
+    except (ToolError, OSError, *_NOT_UNDERSTOOD) as error:
         results = [Result(check.title, Outcome.NOT_RUN, str(error) or type(error).__name__)]
     seconds = time.monotonic() - began
     return [replace(results[0], seconds=seconds), *results[1:]]

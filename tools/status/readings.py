@@ -29,11 +29,15 @@ def tests(title: str, code: int, junit: str) -> Result:
     """pytest, from its JUnit report.
 
     Exit codes that mean that tests did not run to their end (interrupted, an internal error) are failures whatever
-    the report counts; so is a report of no test.
+    the report counts; so is a report of no test, and one that is cut off.
     """
     counts: Counter[str] = Counter()
     details = []
-    for case in ElementTree.fromstring(junit).iter("testcase"):  # noqa: S314  # nosec B314  # written by our own pytest
+    try:
+        cases = ElementTree.fromstring(junit).iter("testcase")  # noqa: S314  # nosec B314  # written by our own pytest
+    except ElementTree.ParseError as error:
+        return Result(title, Outcome.FAILED, f"they ended with {code}, and their report cannot be read: {error}")
+    for case in cases:
         kind = next((child.tag for child in case if child.tag in ("failure", "error", "skipped")), "passed")
         counts[kind] += 1
         if kind in ("failure", "error"):

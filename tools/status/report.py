@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tools.status.figures import Measured, newest
 from tools.status.results import Outcome, Result
 
 _HEAD = """# Status
@@ -29,34 +30,21 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _newest(measured: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
-    """Each run of the benchmarks with the figures that no later one measured again, the newest run first."""
-    known: set[tuple[str, str, str]] = set()
-    runs = []
-    for run in reversed(measured):
-        figures = [each for each in run["figures"] if (each["server"], each["subject"], each["figure"]) not in known]
-        known |= {(each["server"], each["subject"], each["figure"]) for each in figures}
-        figures = [each for each in figures if each["ratio"] is not None or each["aim"] is not None]
-        if figures:
-            runs.append((run, figures))
-    return runs
-
-
-def _benchmarks(measured: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not measured:
-        return ["not run: there are no results here (`make bench` makes them)"]
-    lines: list[str] = []
-    for run, figures in _newest(measured):
+def _benchmarks(measured: Measured) -> list[str]:
+    lines = [f"* not read: {_cell(each)}" for each in measured.unread]
+    if not measured.runs:
+        return [*lines, "not run: there are no results here (`make bench` makes them)"]
+    for run, figures in newest(measured.runs):
         size = "at full size" if run["factor"] == 1 else f"at {run['factor']:g} of the size"
         lines += [
+            *([""] if lines else []),
             f"Measured {run['date']} at commit {run['commit']} on {run['machine']}; {size}, medians of {run['runs']}.",
             "",
             "| server | on | figure | median | times | aim | met |",
             "|---|---|---|---|---|---|---|",
             *map(_figure, figures),
-            "",
         ]
-    return lines[:-1]
+    return lines
 
 
 def _figure(figure: Mapping[str, Any]) -> str:
@@ -74,13 +62,13 @@ def _figure(figure: Mapping[str, Any]) -> str:
     return f"| {' | '.join(_cell(cell) for cell in cells)} |"
 
 
-def report(where: Circumstances, results: Sequence[Result], measured: Sequence[Mapping[str, Any]]) -> str:
+def report(where: Circumstances, results: Sequence[Result], measured: Measured) -> str:
     """The whole of STATUS.md.
 
     Args:
         where: of what, when and where.
         results: the checks.
-        measured: what each run of the benchmarks wrote (`benchmarks.report.document`), the oldest first.
+        measured: by the benchmarks.
     """
     changed = ", with changes that are not committed" if where.is_changed else ""
     rows = [
