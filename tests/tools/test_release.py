@@ -235,9 +235,13 @@ def test_the_release_has_its_changes_how_to_get_it_and_what_a_deployment_is_made
     assert "`archiver-1.1.0.tar.gz` below" in notes
 
 
-def test_the_archive_has_what_git_knows_of_a_deployment_with_the_images_pinned(
+def test_the_archive_has_what_is_committed_of_a_deployment_with_the_images_pinned_and_nothing_of_who_makes_it(
     release: Release, tmp_path: Path
 ) -> None:
+    environment_file = tmp_path / "project" / ".env"
+    environment_file.write_text(f"{environment_file.read_text(encoding='utf-8')}S3_USER=own\n", encoding="utf-8")
+    (tmp_path / "project" / "docker-compose.yml").unlink()
+
     done = release("archive", "v1.1.0")
 
     assert done.returncode == 0, done.stderr
@@ -255,10 +259,17 @@ def test_the_archive_has_what_git_knows_of_a_deployment_with_the_images_pinned(
 
 
 def test_an_archive_that_would_lack_something_is_not_made(release: Release, tmp_path: Path) -> None:
+    def commit(*change: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        for command in (change, (*who, "commit", "-q", "-m", "Change")):
+            subprocess.run(["git", *command], cwd=tmp_path / "project", check=True)
+
     (tmp_path / "project" / ".env").write_text("HOST=example.org\n", encoding="utf-8")
+    commit("add", ".env")
     assert "OPENEM_IMAGE_TAG" in release("publish", "v1.1.0").stderr
 
-    subprocess.run(["git", "rm", "-q", "--cached", "prefect.yaml"], cwd=tmp_path / "project", check=True)
+    commit("checkout", "-q", "HEAD~", "--", ".env")
+    commit("rm", "-q", "prefect.yaml")
     assert "prefect.yaml belongs into the archive" in release("publish", "v1.1.0").stderr
     assert _calls(tmp_path) == []
 

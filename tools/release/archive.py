@@ -5,6 +5,7 @@ import io
 import re
 import subprocess
 import tarfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tools.errors import ToolError
@@ -22,7 +23,7 @@ CONTENT = (
     "src/archiver/config/*.json",
     "src/archiver/config/*.toml",
 )
-"""Paths in the project, as git takes them."""
+"""Files of the project, by patterns, and folders with all that is in them."""
 _ENVIRONMENT = ".env"
 _TAG = re.compile(r"^OPENEM_IMAGE_TAG=.*$", re.MULTILINE)
 
@@ -46,43 +47,51 @@ def pinned(environment: str, version: Version) -> str:
 def make_archive(root: Path, version: Version, folder: Path) -> Path:
     """Write the archive of the project at `root`, the same for the same commit, into `folder`; its path.
 
-    Only what git knows goes into it: never a secret or a value of whoever makes it.
+    Only what is committed goes into it, not the files as they lie here: never a secret or a value of whoever makes it.
 
     Raises:
         ToolError: git fails, or something of `CONTENT` is not there.
     """
-    files = sorted({file for path in CONTENT for file in _known_files(root, path)})
     made_at = int(_git(root, "log", "-1", "--format=%ct"))
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / archive_name(version)
     top = archive_name(version).removesuffix(".tar.gz")
+    with tarfile.open(fileobj=io.BytesIO(_git(root, "archive", "--format=tar", "HEAD"))) as committed:
+        files = {
+            member.name: _packed(committed, member, version) for path in CONTENT for member in _members(committed, path)
+        }
     with (
         target.open("wb") as written,
         gzip.GzipFile(filename="", mode="wb", fileobj=written, mtime=made_at) as packed,
         tarfile.open(fileobj=packed, mode="w") as tar,
     ):
-        for file in files:
-            content = (root / file).read_bytes()
-            if file == _ENVIRONMENT:
-                content = pinned(content.decode(), version).encode()
+        for file, (content, mode) in sorted(files.items()):
             member = tarfile.TarInfo(f"{top}/{file}")
-            member.size, member.mtime = len(content), made_at
-            member.mode = 0o755 if (root / file).stat().st_mode & 0o100 else 0o644
+            member.size, member.mtime, member.mode = len(content), made_at, mode
             tar.addfile(member, io.BytesIO(content))
     return target
 
 
-def _known_files(root: Path, path: str) -> list[str]:
-    found = [file for file in _git(root, "ls-files", "-z", "--", path).split("\0") if file]
+def _packed(committed: tarfile.TarFile, member: tarfile.TarInfo, version: Version) -> tuple[bytes, int]:
+    """Content and mode of a file, as the archive has them."""
+    found = committed.extractfile(member)
+    content = b"" if found is None else found.read()
+    if member.name == _ENVIRONMENT:
+        content = pinned(content.decode(), version).encode()
+    return content, 0o755 if member.mode & 0o100 else 0o644
+
+
+def _members(committed: tarfile.TarFile, path: str) -> list[tarfile.TarInfo]:
+    """The files that `path` of `CONTENT` names."""
+    files = [member for member in committed if member.isfile()]
+    found = [each for each in files if fnmatchcase(each.name, path) or each.name.startswith(f"{path}/")]
     if not found:
         raise ToolError(f"{path} belongs into the archive of a release, and git knows no such file.")
     return found
 
 
-def _git(root: Path, *arguments: str) -> str:
+def _git(root: Path, *arguments: str) -> bytes:
     try:
-        return subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=60
-        ).stdout
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise ToolError(f"git {arguments[0]} failed: {error}") from error
