@@ -7,8 +7,8 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ACTIONLINT_VERSION := v1.7.12
 ACTIONLINT := build/tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
-# For packages of the system, and for tests with networks of their own.
-AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+# For packages of the system, and for tests with networks or containers of their own; they read our environment.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 export FOLDER VERSION TAG ONLY ELSEWHERE
 export MINIO_BINARY = $(MINIO)
 
@@ -133,7 +133,7 @@ numbers: setup ## Keep the newest full-size figures of `make bench` in docs/, fo
 lock: setup ## Write requirements.lock anew from pyproject.toml, keeping the versions that still fit
 	@$(PIP) install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --all-extras \
-	  -o requirements.lock pyproject.toml
+	  -o requirements.lock $(OPTIONS) pyproject.toml
 
 ##@ Release (docs/how-to/release.md)
 
@@ -181,5 +181,5 @@ secrets: ## Make the secrets that are missing (STACK=docker: those of developmen
 certs: ## Make a certificate for development (HOST=localhost)
 	@deployment/make-certs.sh $(or $(HOST),localhost)
 
-stack-test: setup ## Bring the stack up on a Docker engine and try it (needs root where no engine runs)
-	@$(BIN)/python -m pytest tests/stack/live -p no:randomly -x --durations=0 --durations-min=1 $(OPTIONS)
+stack-test: setup ## Bring the stack up on a Docker engine and try it (as root)
+	@$(AS_ROOT) $(BIN)/python -m pytest tests/stack/live -p no:randomly -x --durations=0 --durations-min=1 $(OPTIONS)

@@ -58,3 +58,21 @@ def test_the_log_of_one_part_of_the_embedded_stack_is_shown(tmp_path: Path) -> N
             assert following.stdout.readline() == b"of api\n"
         finally:
             os.killpg(following.pid, signal.SIGKILL)
+
+
+def test_whoever_is_not_root_tries_the_stack_by_sudo_with_the_own_environment(tmp_path: Path) -> None:
+    (tmp_path / "id").write_text("#!/bin/sh\necho 1001\n", encoding="utf-8")
+    (tmp_path / "id").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+
+    said = subprocess.run(
+        ["make", "--dry-run", "stack-test"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+
+    assert "sudo -E .venv/bin/python -m pytest tests/stack/live" in said

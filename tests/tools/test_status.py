@@ -319,7 +319,7 @@ def test_a_run_that_is_ended_early_leaves_a_page_of_what_it_saw(
 def test_what_another_job_of_ci_runs_is_not_run_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(command, "PAGE", tmp_path / "STATUS.md")
     monkeypatch.setattr(command, "CHECKS", [replace(each, look=lambda: _raise(AssertionError())) for each in CHECKS])
-    words = [each.title for each in CHECKS if each.title != "Stack on Docker"]
+    words = [each.title for each in CHECKS if "Stack" not in each.title]
 
     CliRunner().invoke(command.app, ["write", *(word for each in words for word in ("--elsewhere", each))])
     page = (tmp_path / "STATUS.md").read_text(encoding="utf-8")

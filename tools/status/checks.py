@@ -147,6 +147,7 @@ class Check:
     look: Callable[[], list[Result]]
 
 
+_STACK = "Stack on Docker, without what takes long"
 CHECKS = (
     Check("Style (ruff)", _ruff),
     Check("Types (mypy strict)", _types),
@@ -160,7 +161,7 @@ CHECKS = (
     Check("Monitoring (Prometheus)", lambda: _made("Monitoring (Prometheus)", "monitoring")),
     Check("Browser", lambda: _made("Browser", "browser")),
     Check("Scaling", lambda: _made("Scaling", "scaling")),
-    Check("Stack on Docker", lambda: _made("Stack on Docker", "stack-test", "-m 'not long'")),
+    Check(_STACK, lambda: _made(_STACK, "stack-test", "-m 'not long'")),
 )
 
 

@@ -35,6 +35,8 @@ def note() -> Note:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
+    if os.geteuid() != 0:  # files of secrets could not be given to the service, which would refuse them after minutes
+        pytest.exit("This needs root, as an operator has it: make stack-test", 2)
     with running_engine(cache_folder()) as engine:
         if not engine.is_ours:
             _refuse_to_touch_another_stack(engine)
