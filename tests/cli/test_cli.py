@@ -1,6 +1,7 @@
 """The `archiver` command itself."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from archiver.cli.errors import CommandError, Commands
 from archiver.cli.main import app
 from archiver.config.settings import OpenDeploymentError
 from archiver.workflow.errors import MissingFilesError
+from tools.docs.cli import app_command, commands
 
 runner = CliRunner()
 
@@ -24,10 +26,85 @@ def test_the_version_is_shown() -> None:
     assert done.stdout.startswith("archiver ")
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "demo", "configure"])
-def test_every_command_explains_itself(command: str) -> None:
-    assert runner.invoke(app, [command, "--help"]).exit_code == 0
-    assert command in runner.invoke(app, ["--help"]).stdout
+COMMANDS = dict(commands(app_command(), "archiver"))
+ONLY_LOOKS = {
+    *("archiver status", "archiver jobs", "archiver retire list"),
+    *("archiver lts list", "archiver lts show", "archiver lts verify", "archiver catalogue check"),
+}
+NO_JSON = {"archiver demo": "it is to be watched; its verdict is its exit code"}
+NO_DRY_RUN = {
+    "archiver up": "it starts processes on this machine, which `down` ends",
+    "archiver down": "it ends processes on this machine; their data stays",
+    "archiver demo": "it makes a data set on a stack that is for trying out",
+}
+
+
+def _options(path: str) -> set[str]:
+    return {option for parameter in COMMANDS[path].params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_explains_itself_and_its_exit_codes(path: str) -> None:
+    *above, name = path.split()[1:]
+
+    assert name in runner.invoke(app, [*above, "--help"]).stdout
+    done = runner.invoke(app, [*above, name, "--help"])
+
+    assert done.exit_code == 0
+    assert COMMANDS[path].help
+    assert COMMANDS[path].epilog.startswith("Exit codes: 0 ")
+    assert "Exit codes: 0 " in done.stdout
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_answers_programs_or_it_is_said_why_not(path: str) -> None:
+    assert ("--json" in _options(path)) != (path in NO_JSON)
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_that_changes_something_tells_first_what_or_it_is_said_why_not(path: str) -> None:
+    assert ("--dry-run" in _options(path)) != (path in ONLY_LOOKS | set(NO_DRY_RUN))
+
+
+@pytest.mark.parametrize(
+    ("command", "do_it"),
+    [
+        (["lts", "heal", "x"], "--apply"),
+        (["catalogue", "repair", "x"], "--apply"),
+        (["lts", "forget-copy", "1"], "--yes"),
+    ],
+)
+def test_a_command_is_not_told_to_do_it_and_not_to_do_it(command: list[str], do_it: str) -> None:
+    done = runner.invoke(app, [*command, do_it, "--dry-run"])
+
+    assert done.exit_code == 2
+    assert "not both" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("archiver rec", {"reconcile"}),
+        ("archiver lts re", {"rebuild-ledger"}),
+        ("archiver retire re", {"remove", "restore"}),
+        ("archiver lts heal --a", {"--all", "--apply"}),
+    ],
+)
+def test_a_shell_completes_commands_and_options(line: str, completed: set[str]) -> None:
+    program = Path(sys.executable).with_name("archiver")
+    script = """
+        eval "$(archiver --show-completion; true)"
+        COMP_WORDS=($LINE); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        _archiver_completion archiver
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    environment = {"PATH": f"{program.parent}:/usr/bin:/bin", "LINE": line, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert set(done.stdout.split()) == completed
 
 
 @pytest.mark.parametrize("library", ["prefect", "fastapi", "boto3", "sqlalchemy"])

@@ -196,10 +196,19 @@ def test_files_are_extracted_and_what_could_not_be_is_said_with_exit_code_3(
     make_bag(share, "20.500/a")
     out = tmp_path / "out"
 
+    dry = _run(share, "extract", "20.500/a", "--to", str(out), "--files", "a.txt", "--dry-run", "--json")
+    assert (dry.returncode, _json(dry)["files"], _json(dry)["dry_run"], out.exists()) == (0, 1, True, False)
+
     some = _run(share, "extract", "20.500/a", "--to", str(out), "--files", "a.txt", "--files", "*.bin", "--json")
     assert (some.returncode, some.stderr) == (0, "")
     assert (_json(some)["files"], _json(some)["failures"]) == (2, [])
     assert (out / "a.txt").read_bytes() == b"alpha"
+
+    would = _run(share, "extract", "20.500/a", "--to", str(out), "--dry-run")
+    assert would.returncode == 3
+    assert "not extracted: a.txt: it exists already" in would.stdout
+    assert f"would be extracted to {out}" in would.stdout
+    assert not (out / "sub" / "empty").exists()
 
     rest = _run(share, "extract", "20.500/a", "--to", str(out))
     assert rest.returncode == 3

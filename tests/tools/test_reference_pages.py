@@ -56,6 +56,7 @@ def test_every_command_is_described() -> None:
     for path, command in cli.commands(cli.app_command(), "archiver"):
         assert f"## {path}\n" in page
         assert command.help, f"{path} says nothing of itself"
+        assert command.epilog in page
     assert "`-r, --root FOLDER`" in page
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archiver.cli.answers import Answer, shown
-from archiver.cli.errors import CommandError
+from archiver.cli.errors import EXIT_CODES, CommandError
 from archiver.cli.lts import AsJson, Root, open_share
+from archiver.cli.service import StayDry, refuse_both
 
 if TYPE_CHECKING:
     from archiver.workflow.catalogue_repair import CatalogueRepair, CatalogueState
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from archiver.workflow.storage.lts import ShareAddress
 
 DIFFERENCES_FOUND = 3
-_CODES = "Exit codes: 0 good, 1 error, 2 wrong use"
 
 Pids = Annotated[list[str] | None, typer.Argument(metavar="PID", help="Data sets to look at.")]
 Everything = Annotated[bool, typer.Option("--all", help="All published bags and tombstones on the share.")]
@@ -81,6 +81,7 @@ def repair(
     pids: Pids = None,
     everything: Everything = False,
     apply: Annotated[bool, typer.Option("--apply", help="Do it; without this it is only told.")] = False,
+    dry_run: StayDry = False,
     root: Root = None,
     as_json: AsJson = False,
 ) -> None:
@@ -95,6 +96,7 @@ def repair(
     from archiver.config.settings import ArchivingSettings, LedgerSettings
     from archiver.workflow.ledger.ledger import Ledger
 
+    refuse_both(dry_run=dry_run, is_told=apply, option="--apply")
     with ExitStack() as stack:
         repairing, chosen, address = stack.enter_context(_open(root, everything, pids))
         work = repairing.check
@@ -121,6 +123,6 @@ def add_to(app: typer.Typer) -> None:
     catalogue = typer.Typer(
         name="catalogue", no_args_is_help=True, help="Compare SciCat with the bags on the share, and tell it again."
     )
-    catalogue.command("check", epilog=f"{_CODES}, 3 catalogue and bags differ.")(check)
-    catalogue.command("repair", epilog=f"{_CODES}, 3 something is left that differs.")(repair)
+    catalogue.command("check", epilog=f"{EXIT_CODES}, 3 catalogue and bags differ.")(check)
+    catalogue.command("repair", epilog=f"{EXIT_CODES}, 3 something is left that differs.")(repair)
     app.add_typer(catalogue)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from archiver.cli.errors import CommandError
+from archiver.cli.errors import EXIT_CODES, CommandError
 
 _MARKS = {"created": "+", "updated": "~", "unchanged": " ", "kept": "!"}
 
@@ -58,4 +58,4 @@ def configure(
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(configure)
+    app.command(epilog=f"{EXIT_CODES}.")(configure)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archiver.cli.answers import Answer
+from archiver.cli.errors import EXIT_CODES
 from archiver.cli.service import FOUND, AsJson, Folder, service_environment
 
 if TYPE_CHECKING:
@@ -66,8 +67,7 @@ def doctor(
     """Check every dependency, credential and right, and say what to mend.
 
     Writes and removes a small object in each bucket and a small file on each share, and asks SciCat to delete a
-    datablock that is not there. Run it where the API runs and, for shares and working folder, where flows run. Exit
-    code 3 when something is bad.
+    datablock that is not there. Run it where the API runs and, for shares and working folder, where flows run.
     """
     counts: Counter[str] = Counter()
     with service_environment(folder), Answer("findings", as_json=as_json, dry_run=dry_run) as answer:
@@ -84,4 +84,4 @@ def doctor(
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(doctor)
+    app.command(epilog=f"{EXIT_CODES}, 3 something is bad.")(doctor)

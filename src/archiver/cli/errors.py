@@ -10,6 +10,9 @@ from archiver.config.settings import OpenDeploymentError
 from archiver.config.sources import UnreadableSecretFileError
 from archiver.workflow.errors import ArchiverError
 
+EXIT_CODES = "Exit codes: 0 good, 1 error, 2 wrong use"
+"""What they mean everywhere; a command that has others as well adds them."""
+
 
 class CommandError(Exception):
     """A command cannot do what it was asked for; the message says what to do."""

@@ -6,12 +6,15 @@ from typing import Annotated
 import typer
 
 from archiver.cli.answers import Answer
+from archiver.cli.errors import EXIT_CODES
 from archiver.cli.lts import AsJson, open_child
+from archiver.cli.service import StayDry, refuse_both
 
 
 def forget_copy(
     number: Annotated[int, typer.Argument(metavar="NUMBER", help="Place in LTS_COPIES that it had, from 1.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it is only told.")] = False,
+    dry_run: StayDry = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the ledger forget a share of copies (LTS_COPIES) that is gone for good; those after it move up.
@@ -24,6 +27,7 @@ def forget_copy(
     from archiver.workflow.second_copies import find_gone_copy
     from archiver.workflow.second_copies import forget_copy as forget
 
+    refuse_both(dry_run=dry_run, is_told=yes, option="--yes")
     lts = LtsSettings.load()
     with ExitStack() as stack:
         child, _ = stack.enter_context(open_child(None))
@@ -46,4 +50,4 @@ def forget_copy(
 
 def add_to(lts: typer.Typer) -> None:
     """Add the command to those of the long-term storage."""
-    lts.command("forget-copy", epilog="Exit codes: 0 good, 1 error, 2 wrong use.")(forget_copy)
+    lts.command("forget-copy", epilog=f"{EXIT_CODES}.")(forget_copy)

@@ -8,14 +8,16 @@ from typing import Annotated
 import typer
 
 from archiver.cli.answers import Answer, shown
-from archiver.cli.errors import CommandError
+from archiver.cli.errors import EXIT_CODES, CommandError
 from archiver.cli.lts import DAMAGE_FOUND, AsJson, Root, open_share, progress_bar
+from archiver.cli.service import StayDry, refuse_both
 
 
 def heal(
     pids: Annotated[list[str] | None, typer.Argument(metavar="PID", help="Data sets to look at.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All published bags on the first share.")] = False,
     apply: Annotated[bool, typer.Option("--apply", help="Do it; without this it is only told.")] = False,
+    dry_run: StayDry = False,
     root: Root = None,
     as_json: AsJson = False,
 ) -> None:
@@ -33,6 +35,7 @@ def heal(
     from archiver.workflow.ledger.ledger import Ledger
     from archiver.workflow.second_copies import copy_address
 
+    refuse_both(dry_run=dry_run, is_told=apply, option="--apply")
     if everything == bool(pids):
         raise typer.BadParameter("Name data sets, or give --all.")
     lts = LtsSettings.load()
@@ -75,5 +78,5 @@ def heal(
 
 def add_to(lts: typer.Typer) -> None:
     """Add the command to those of the long-term storage."""
-    codes = "Exit codes: 0 good, 1 error, 2 wrong use, 3 something is left that is not good on every share."
+    codes = f"{EXIT_CODES}, 3 something is left that is not good on every share."
     lts.command("heal", epilog=codes)(heal)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from archiver.cli.answers import Answer, shown
+from archiver.cli.errors import EXIT_CODES
 from archiver.cli.service import AsJson, DryRun, Folder, operations
 from archiver.workflow.amounts import age_text
 
@@ -134,4 +135,4 @@ def resume(dry_run: DryRun = False, folder: Folder = None, as_json: AsJson = Fal
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (jobs, retry, cancel, pause, resume):
-        app.command()(command)
+        app.command(epilog=f"{EXIT_CODES}.")(command)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from archiver.cli.answers import Answer, shown
-from archiver.cli.errors import CommandError
+from archiver.cli.errors import EXIT_CODES, CommandError
 
 if TYPE_CHECKING:
     from archiver.workflow.holdings.listing import Holding
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from archiver.workflow.storage.lts import ShareAddress
 
 DAMAGE_FOUND = 3
-_CODES = "Exit codes: 0 good, 1 error, 2 wrong use"
 
 Root = Annotated[
     Path | None, typer.Option("--root", "-r", help="Where the share is mounted [LTS_ROOT_FOLDER].", metavar="FOLDER")
@@ -262,6 +261,9 @@ def extract(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be extracted; the files are not read either.")
+    ] = False,
     root: Root = None,
     as_json: AsJson = False,
 ) -> None:
@@ -272,16 +274,18 @@ def extract(
 
     with open_share(root) as (child, address):
         holding = None if files else Holdings(child, address).find(pid)
-        order = ExtractOrder(address, pid, to.absolute(), tuple(files or ()), overwrite)
+        order = ExtractOrder(address, pid, to.absolute(), tuple(files or ()), overwrite, dry_run)
         with progress_bar(pid, None if holding is None else holding.size) as progress:
             done = child.call(extract_files, progress, order)
-        with Answer("failures", as_json=as_json, **_head(address), pid=pid, to=str(order.target)) as answer:
+        head = {**_head(address), "pid": pid, "to": str(order.target), "dry_run": dry_run}
+        told, proof = ("would be extracted", "not read") if dry_run else ("extracted", "SHA-256 checked")
+        with Answer("failures", as_json=as_json, **head) as answer:
             for failure in done.failures:
                 answer.item(asdict(failure), f"not extracted: {shown(failure.path)}: {failure.reason}")
             for pattern in done.unmatched:
                 answer.text(f"nothing matches {pattern!r}")
             answer.end(
-                f"extracted to {order.target}: {done.files:,} files, {done.size:,} bytes, SHA-256 checked; "
+                f"{told} to {order.target}: {done.files:,} files, {done.size:,} bytes, {proof}; "
                 f"{len(done.failures):,} failures",
                 files=done.files,
                 folders=done.folders,
@@ -334,14 +338,14 @@ def rebuild_ledger(
 
 
 _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
-    "init": (init, f"{_CODES}."),
-    "list": (list_, f"{_CODES}."),
-    "show": (show, f"{_CODES}."),
-    "verify": (verify, f"{_CODES}, 3 damage found."),
-    "extract": (extract, f"{_CODES}, 3 not all that was asked for could be extracted."),
+    "init": (init, f"{EXIT_CODES}."),
+    "list": (list_, f"{EXIT_CODES}."),
+    "show": (show, f"{EXIT_CODES}."),
+    "verify": (verify, f"{EXIT_CODES}, 3 damage found."),
+    "extract": (extract, f"{EXIT_CODES}, 3 not all that was asked for could be extracted."),
     "rebuild-ledger": (
         rebuild_ledger,
-        f"{_CODES}, 3 a bag is damaged or missing, or the ledger records another one; neither was changed.",
+        f"{EXIT_CODES}, 3 a bag is damaged or missing, or the ledger records another one; neither was changed.",
     ),
 }
 

@@ -12,14 +12,13 @@ import typer
 from typer.core import TyperGroup
 
 from archiver.cli.answers import Answer, shown
-from archiver.cli.errors import CommandError
+from archiver.cli.errors import EXIT_CODES, CommandError
 from archiver.cli.service import FOUND, AsJson, DryRun, Folder, service_environment
 
 if TYPE_CHECKING:
     from archiver.workflow.retirement import Outcome, Preview, Retiring
 
 Pid = Annotated[str, typer.Argument(metavar="DATASET", help="The data set, as the catalogue names it.")]
-_CODES = "Exit codes: 0 good, 1 error, 2 wrong use"
 _ASK = "ask"
 
 
@@ -264,9 +263,9 @@ def add_to(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Withdraw a data set from the archive (archiver retire DATASET), restore it, or remove it after its time.",
     )
-    left = f"{_CODES}, 3 done where it counts, and something is left: give the command again."
-    retire.command(_ASK, epilog=f"{_CODES}.")(ask)
+    left = f"{EXIT_CODES}, 3 done where it counts, and something is left: give the command again."
+    retire.command(_ASK, epilog=f"{EXIT_CODES}.")(ask)
     for command in (confirm, restore, remove):
         retire.command(epilog=left)(command)
-    retire.command("list", epilog=f"{_CODES}.")(list_)
+    retire.command("list", epilog=f"{EXIT_CODES}.")(list_)
     app.add_typer(retire)

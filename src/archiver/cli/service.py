@@ -26,6 +26,21 @@ Folder = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as one JSON document.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be changed.")]
+StayDry = Annotated[
+    bool, typer.Option("--dry-run", help="Only tell what would be changed, as without it: for scripts that say so.")
+]
+"""Of a command that changes nothing unless it is told to."""
+
+
+def refuse_both(*, dry_run: bool, is_told: bool, option: str) -> None:
+    """Make sure that a command is not told to do it and not to do it.
+
+    Raises:
+        typer.BadParameter: it is.
+    """
+    if dry_run and is_told:
+        raise typer.BadParameter(f"Give {option} or --dry-run, not both.")
+
 
 _ANY_OF = ("LEDGER_URL", "LEDGER_URL_FILE")
 

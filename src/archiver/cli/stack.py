@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archiver.cli.errors import CommandError
+from archiver.cli.errors import EXIT_CODES, CommandError
 
 if TYPE_CHECKING:
     from archiver.local.settings import LocalSettings
@@ -189,5 +189,10 @@ def demo(
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (up, down, demo):
-        app.command()(command)
+    for command in (up, down):
+        app.command(epilog=f"{EXIT_CODES}.")(command)
+    codes = (
+        "Exit codes: 0 everything came back the same, 1 it did not or an error came before, 2 wrong use, "
+        "130 interrupted by Ctrl-C."
+    )
+    app.command(epilog=codes)(demo)

@@ -311,6 +311,33 @@ def test_a_file_where_a_folder_must_be_is_kept(
     assert _contents(target) == {"a.txt": b"alpha", "sub": b"mine"}
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("there", ["", "a.txt", "sub", "a.txt/inner"])
+def test_a_dry_run_writes_nothing_and_foresees_what_is_extracted(
+    share: ShareAddress, target: Path, there: str, overwrite: bool
+) -> None:
+    make_bag(share, "x", FILES, {"../out": b"unsafe"})
+    if there:
+        (target / there).parent.mkdir(parents=True)
+        (target / there).write_bytes(b"mine")
+    before = _contents(target.parent.parent)
+
+    dry = extract(ignore, ExtractOrder(share, "x", target, (), overwrite, dry_run=True))
+
+    assert _contents(target.parent.parent) == before
+    done = extract(ignore, ExtractOrder(share, "x", target, (), overwrite))
+    assert (dry.files, dry.size, dry.folders) == (done.files, done.size, done.folders)
+    assert _reasons(dry).keys() == _reasons(done).keys()
+
+
+def test_a_dry_run_says_where_it_could_not_write(share: ShareAddress, tmp_path: Path) -> None:
+    make_bag(share, "x")
+    (tmp_path / "file").write_bytes(b"")
+
+    with pytest.raises(TargetUnusableError, match="cannot be used as a folder"):
+        extract(ignore, ExtractOrder(share, "x", tmp_path / "file" / "inner", dry_run=True))
+
+
 def test_nothing_is_extracted_into_the_share(share: ShareAddress) -> None:
     make_bag(share, "x")
 

@@ -183,7 +183,7 @@ def test_operators_see_what_would_be_done_before_they_do_it(facility: Facility, 
     forget(facility, archived, 0)
 
     checked = _run(facility, "check", "--all")
-    dry = _run(facility, "repair", "--all", "--json")
+    dry = _run(facility, "repair", "--all", "--dry-run", "--json")
     assert (checked.returncode, dry.returncode) == (3, 3)
     assert f"  missing: {archive_id(archived, 0)}" in checked.stdout.splitlines()
     assert json.loads(dry.stdout)["dry_run"] is True

@@ -296,7 +296,7 @@ def test_operators_see_what_would_be_healed_before_they_do_it(shares: TwoShares)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
         return done.returncode, json.loads(done.stdout)
 
-    code, dry = run("--all")
+    code, dry = run("--all", "--dry-run")
     assert (code, dry["dry_run"], dry["counts"]) == (3, True, {"to heal": 1})
     code, done = run(pid, "--apply")
     assert (code, done["counts"]) == (0, {"healed": 1})
@@ -353,7 +353,7 @@ def test_a_share_that_is_gone_for_good_is_told_and_then_forgotten_and_the_next_o
     refused = three.run(*withdraw, copies=[three.third])
     assert (refused.returncode, "archiver lts forget-copy NUMBER" in refused.stderr) == (1, True)
 
-    told = three.run("lts", "forget-copy", "1", copies=[three.third])
+    told = three.run("lts", "forget-copy", "1", "--dry-run", copies=[three.third])
 
     assert told.returncode == 0, told.stderr
     assert str(three.second.identity) in told.stdout

@@ -19,7 +19,12 @@ from archiver.workflow.errors import DamagedError, PermanentError, TransientErro
 from archiver.workflow.holdings.description import NotOnShareError, payload_of
 from archiver.workflow.holdings.listing import HoldingState, look_at
 from archiver.workflow.holdings.reading import Lines, chunks, folder_of, index_of, index_records, opened, read_tag_file
-from archiver.workflow.holdings.target_folder import CannotExtractError, TargetFolder, TargetUnusableError
+from archiver.workflow.holdings.target_folder import (
+    CannotExtractError,
+    ForeseenFolder,
+    TargetFolder,
+    TargetUnusableError,
+)
 from archiver.workflow.isolation import Progress
 from archiver.workflow.names import check_file_path
 from archiver.workflow.storage.lts import LongTermStorage, Reader, ShareAddress
@@ -36,6 +41,8 @@ class ExtractOrder:
     patterns: tuple[str, ...] = ()
     """Paths, folders or shell patterns in which `*` matches `/` too; everything where there are none."""
     overwrite: bool = False
+    dry_run: bool = False
+    """Only the indexes are read, and nothing is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,8 @@ def extract(progress: Progress, order: ExtractOrder) -> Extraction:
             f"{order.pid} is {what}; files are extracted from published bags. Tars of the older service can be "
             "unpacked with 'tar -xf'."
         )
+    if order.dry_run:
+        return _BagExtraction(progress, share, order, ForeseenFolder(order.target, overwrite=order.overwrite)).run()
     with TargetFolder(order.target, overwrite=order.overwrite) as target:
         return _BagExtraction(progress, share, order, target).run()
 
@@ -151,7 +160,9 @@ class _Tar:
 class _BagExtraction:
     """One pass over a bag's indexes, and over the wanted bytes of its tars."""
 
-    def __init__(self, progress: Progress, share: LongTermStorage, order: ExtractOrder, target: TargetFolder) -> None:
+    def __init__(
+        self, progress: Progress, share: LongTermStorage, order: ExtractOrder, target: TargetFolder | ForeseenFolder
+    ) -> None:
         self._progress = progress
         self._share = share
         self._folder = folder_of(order.pid)
@@ -212,16 +223,28 @@ class _BagExtraction:
             if member.is_folder:
                 self._folders[check_file_path(member.path)] = (member, wanted)
                 if wanted:
-                    self._target.make_folder(member.path)
+                    self._make_folder(member)
                     self._done.folders += 1
             elif wanted:
-                with self._target.new_file(member.path, member.mode, member.mtime) as descriptor:
-                    self._copy(source, member, descriptor)
+                self._make_file(source, member)
                 self._done.files += 1
                 self._done.size += member.size
         except (CannotExtractError, UnsafeNameError) as error:
             if wanted:
                 self._fail(member.path, str(error))
+
+    def _make_folder(self, member: Member) -> None:
+        if isinstance(self._target, ForeseenFolder):
+            self._target.check_folder(member.path)
+        else:
+            self._target.make_folder(member.path)
+
+    def _make_file(self, source: _Tar, member: Member) -> None:
+        if isinstance(self._target, ForeseenFolder):
+            self._target.check_file(member.path)
+            return
+        with self._target.new_file(member.path, member.mode, member.mtime) as descriptor:
+            self._copy(source, member, descriptor)
 
     def _copy(self, source: _Tar, member: Member, descriptor: int) -> None:
         digest = hashlib.sha256()
@@ -240,6 +263,8 @@ class _BagExtraction:
 
     def _restore_folders(self) -> None:
         """Writing into a folder changes its time, so this comes last; what is inside before what is outside."""
+        if isinstance(self._target, ForeseenFolder):
+            return
         for path in sorted(self._folders, reverse=True):
             member, wanted = self._folders[path]
             if not self._target.was_made(path) and not (wanted and self._overwrite):

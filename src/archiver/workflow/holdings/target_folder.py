@@ -7,7 +7,7 @@ from a damaged index nor a link that lies there already leads anywhere else.
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,64 @@ class TargetUnusableError(PermanentError):
     """Nothing can be written to the folder, or nothing more."""
 
     code = "target-unusable"
+
+
+_EXISTS = "it exists already, and was not overwritten"
+
+
+class ForeseenFolder:
+    """The folder as it would be used; nothing in it is touched, and it need not exist.
+
+    Raises:
+        TargetUnusableError: it could not be used.
+    """
+
+    def __init__(self, root: Path, *, overwrite: bool) -> None:
+        self._root = root
+        self._overwrite = overwrite
+        above = next(each for each in (root, *root.parents) if os.path.lexists(each))
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise TargetUnusableError(
+                f"{root} cannot be used as a folder: {above} is no folder that can be written to."
+            )
+
+    def check_folder(self, path: str) -> None:
+        """Make sure that a folder could be made.
+
+        Raises:
+            CannotExtractError: it could not, or the path is unsafe.
+        """
+        self._check_folders(self._segments(path))
+
+    def check_file(self, path: str) -> None:
+        """Make sure that a file could be made.
+
+        Raises:
+            CannotExtractError: it could not, it exists already and may not be overwritten, or the path is unsafe.
+        """
+        *above, name = self._segments(path)
+        self._check_folders(above)
+        file = self._root.joinpath(*above, name)
+        if os.path.lexists(file) and (not self._overwrite or _is_folder(file)):
+            raise CannotExtractError(_EXISTS)
+
+    @staticmethod
+    def _segments(path: str) -> list[str]:
+        try:
+            return check_file_path(path).split("/")
+        except UnsafeNameError as error:
+            raise CannotExtractError(str(error)) from error
+
+    def _check_folders(self, segments: Sequence[str]) -> None:
+        inner = self._root
+        for segment in segments:
+            inner /= segment
+            if os.path.lexists(inner) and not _is_folder(inner):
+                raise CannotExtractError(f"{inner} is there, and is no folder")
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 class TargetFolder:
@@ -115,7 +173,7 @@ class TargetFolder:
             return
         with suppress(FileNotFoundError):
             os.stat(name, dir_fd=parent, follow_symlinks=False)
-            raise CannotExtractError("it exists already, and was not overwritten")
+            raise CannotExtractError(_EXISTS)
 
     def _put_in_place(self, temporary: str, name: str, parent: int) -> None:
         if not self._overwrite:
@@ -123,7 +181,7 @@ class TargetFolder:
                 # Unlike a rename, a link never replaces what another process put there meanwhile.
                 os.link(temporary, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
             except FileExistsError:
-                raise CannotExtractError("it exists already, and was not overwritten") from None
+                raise CannotExtractError(_EXISTS) from None
             except OSError as error:
                 if error.errno not in _NO_HARD_LINKS:
                     raise
