@@ -430,7 +430,11 @@ class ApiConfiguration(BaseModel):
 
     @model_validator(mode="after")
     def refuse_to_reload(self) -> "ApiConfiguration":
-        """Outside development the code that runs is the code that was installed."""
+        """Outside development the code that runs is the code that was installed.
+
+        Raises:
+            OpenDeploymentError: UVICORN_RELOAD is set outside development.
+        """
         if self.api.uvicorn_reload and self.service.environment is not Environment.DEVELOPMENT:
             raise OpenDeploymentError(
                 f"ENVIRONMENT is {self.service.environment}, and UVICORN_RELOAD is for development. Unset it, or set "

@@ -59,7 +59,11 @@ class Stack:
         return kind.model_validate(own)
 
     def state(self) -> StackState:
-        """What the launcher says now."""
+        """What the launcher says now.
+
+        Raises:
+            StackFailedError: the stack is gone.
+        """
         state = stack_state(self.folder)
         if state is None:
             raise StackFailedError(f"{self.folder} holds no stack any more. Start it: archiver up.")
@@ -70,7 +74,11 @@ class Stack:
         return {part.name: part for part in self.state().parts}[name]
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
-        """Send a signal to a part's process, as a failure would; its process id."""
+        """Send a signal to a part's process, as a failure would; its process id.
+
+        Raises:
+            StackFailedError: the part does not run.
+        """
         pid = self.part(name).pid
         if pid is None:
             raise StackFailedError(f"{name} does not run.")

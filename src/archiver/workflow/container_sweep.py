@@ -69,7 +69,11 @@ class DockerEngine:
             raise EngineError(f"The container engine does not answer: {error}.") from error
 
     def run_containers(self, pool: str) -> Sequence[RunContainer]:
-        """See Engine."""
+        """See Engine.
+
+        Raises:
+            EngineError: the engine does not list them.
+        """
         wanted = {"label": [ROLE_LABEL, f"{POOL_LABEL}={pool}"]}
         try:
             found = self._api.containers(all=True, filters=wanted)
@@ -78,7 +82,11 @@ class DockerEngine:
         return list(read_containers(found))
 
     def remove(self, container: RunContainer) -> None:
-        """See Engine."""
+        """See Engine.
+
+        Raises:
+            EngineError: the engine does not remove it.
+        """
         try:
             self._api.stop(container.id, timeout=STOP_WITHIN_S)
             self._api.remove_container(container.id, force=True)

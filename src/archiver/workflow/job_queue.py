@@ -370,7 +370,11 @@ class JobQueue:
 
 @contextmanager
 def missing(what: str) -> Iterator[None]:
-    """A 404 where there must be something is taken for another server than Prefect's."""
+    """A 404 where there must be something is taken for another server than Prefect's.
+
+    Raises:
+        QueueRefusedError: there was a 404.
+    """
     try:
         yield
     except NotFoundError as error:

@@ -80,7 +80,11 @@ class TarUpload:
         self._stack.__exit__(kind, error, trace)
 
     def space(self, count: int) -> Iterator[memoryview]:
-        """Room for the next `count` bytes, in stretches; each must be filled before the next one is asked for."""
+        """Room for the next `count` bytes, in stretches; each must be filled before the next one is asked for.
+
+        Raises:
+            ValueError: the tar becomes longer than was announced.
+        """
         while count:
             if not self._part:
                 self._part = bytearray(min(self._part_size, self._size - self.offset))
@@ -118,7 +122,11 @@ class TarUpload:
         self._progress(length)
 
     def finish(self) -> str:
-        """SHA-256 of the whole, once all of it was sent."""
+        """SHA-256 of the whole, once all of it was sent.
+
+        Raises:
+            ValueError: it is not as long as was announced.
+        """
         if self.offset != self._size:
             raise ValueError(f"The tar has {self.offset} bytes instead of the {self._size} that were announced.")
         while self._sending:

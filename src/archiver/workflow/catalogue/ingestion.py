@@ -27,7 +27,11 @@ class Ingestion:
         self._prefix = prefix
 
     def create(self, dataset: NewDataset) -> None:
-        """Creates it; one that is there already is refused."""
+        """Creates it; one that is there already is refused.
+
+        Raises:
+            CatalogueRefusedError: there is one of this pid, or SciCat refuses it.
+        """
         purpose = f"create the data set {dataset.pid}"
         if self._exists(dataset.pid):
             raise CatalogueRefusedError(
@@ -59,7 +63,11 @@ class Ingestion:
             self._connection.write(add, added, purpose)
 
     def remove(self, pid: str) -> bool:
-        """Removes its blocks and then itself: SciCat would leave them behind."""
+        """Removes its blocks and then itself: SciCat would leave them behind.
+
+        Raises:
+            CatalogueError: it is still there.
+        """
         if not self._exists(pid):
             return False
         self._delete(f"{self._path(pid)}/datablocks", f"remove the datablocks of {pid}")

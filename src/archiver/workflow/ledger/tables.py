@@ -39,7 +39,11 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """`value`, unless it has no zone (ValueError)."""
+        """`value` as it is.
+
+        Raises:
+            ValueError: it has no zone.
+        """
         if value is not None and value.tzinfo is None:
             raise ValueError(f"A time in the ledger must have a zone: {value!r}.")
         return value

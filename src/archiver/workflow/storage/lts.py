@@ -334,7 +334,11 @@ class PosixShare:
         return self.root / check_file_path(path)
 
     def identity(self) -> uuid.UUID:
-        """UUID in the share's identity file."""
+        """UUID in the share's identity file.
+
+        Raises:
+            WrongShareError: there is none that can be read.
+        """
         try:
             with _explained("Reading the share's identity", may_be_missing=True):
                 return uuid.UUID((self.root / IDENTITY_FILE).read_text(encoding="ascii").strip())
@@ -490,7 +494,11 @@ class ShareAddress:
     identity: uuid.UUID
 
     def open(self) -> PosixShare:
-        """The share; `WrongShareError` where another one (or none) is mounted."""
+        """The share, when it is the one that must be mounted.
+
+        Raises:
+            WrongShareError: another share is mounted, or none.
+        """
         share = PosixShare(self.root)
         found = share.identity()
         if found != self.identity:

@@ -152,7 +152,11 @@ class ObjectStore:
     # Buckets
 
     def check(self) -> None:
-        """Asks once, without retries and within seconds, whether the landing bucket answers."""
+        """Asks once, without retries and within seconds, whether the landing bucket answers.
+
+        Raises:
+            ObjectStoreError, NoSpaceError, ObjectStoreRefusedError: it does not, or refuses.
+        """
         bucket = self._settings.s3_landingzone_bucket
         doing = f"asking for the bucket {bucket}"
         try:
@@ -196,7 +200,11 @@ class ObjectStore:
         return Usage(objects, size)
 
     def head(self, bucket: str, key: str) -> ObjectHead | None:
-        """The object, or None when S3 says that it does not exist."""
+        """The object, or None when S3 says that it does not exist.
+
+        Raises:
+            ObjectStoreError, NoSpaceError, ObjectStoreRefusedError: S3 does not answer, has no room, or refuses.
+        """
 
         def read(response: Answer) -> tuple[int, str, str | None]:
             etag = read_etag(response)
@@ -273,7 +281,11 @@ class ObjectStore:
             raise ObjectChangedError(_CHANGED, [key])
 
     def put(self, bucket: str, key: str, data: Body) -> StoredObject:
-        """Writes an object in one request; S3 checks and keeps its SHA-256."""
+        """Writes an object in one request; S3 checks and keeps its SHA-256.
+
+        Raises:
+            ObjectStoreError, NoSpaceError, ObjectStoreRefusedError: S3 does not answer, has no room, or refuses.
+        """
         size = memoryview(data).nbytes
         doing = f"writing {key}"
         try:
@@ -376,6 +388,9 @@ class ObjectStore:
         """Whether a presigned PUT with a checksum header that the signature does not cover is taken and kept.
 
         Clients in the field send one. Tried with a small object, which is deleted again.
+
+        Raises:
+            ObjectStoreError, NoSpaceError, ObjectStoreRefusedError: S3 does not answer, has no room, or refuses.
         """
         key = f"{PROBE_PREFIX}{uuid.uuid4()}"
         data = key.encode()

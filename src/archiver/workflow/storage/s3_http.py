@@ -149,7 +149,12 @@ class Connection:
         return self._start < self._end
 
     def send(self, method: str, target: str, headers: Mapping[str, str], body: Body | None) -> None:
-        """One request, with exactly these headers."""
+        """One request, with exactly these headers.
+
+        Raises:
+            ValueError: a header has a line break in it.
+            TimeoutError: the peer took nothing for too long.
+        """
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         if any("\r" in line or "\n" in line for line in lines):
             raise ValueError("A line break in a request's header.")
@@ -186,7 +191,11 @@ class Connection:
         return int(rest[:3]), headers
 
     def read_line(self) -> bytearray:
-        """The next line of an answer in chunks, without its end."""
+        """The next line of an answer in chunks, without its end.
+
+        Raises:
+            BadAnswerError: there is no line of a length that can be.
+        """
         while (end := self._received.find(b"\r\n", self._start, self._end)) < 0:
             if self._end - self._start > _CHUNK_LINE:
                 raise BadAnswerError("an answer in chunks of unknown size")

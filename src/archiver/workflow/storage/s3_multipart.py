@@ -62,7 +62,12 @@ class MultipartUploads:
     def complete(
         self, bucket: str, key: str, upload_id: str, parts: Sequence[CompletedPart], checksum: str | None
     ) -> CompletedUpload:
-        """Makes the parts one object. An upload that a lost reply had completed before counts as completed."""
+        """Makes the parts one object. An upload that a lost reply had completed before counts as completed.
+
+        Raises:
+            UploadRefusedError: the upload is unknown, or parts or checksums are not the ones uploaded.
+            ObjectStoreRefusedError: S3 refuses otherwise, or does not have what it completed.
+        """
         ordered = sorted(parts, key=lambda part: part.number)
         composite = checked_composite(ordered, checksum)
         arguments: dict[str, Any] = {
