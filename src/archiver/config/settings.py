@@ -357,8 +357,8 @@ class ReconciliationSettings(EnvironmentSettings):
 class BackupSettings(EnvironmentSettings):
     """Backups of PostgreSQL, which the stack in containers makes."""
 
-    postgres_backup_hours: float = Field(0, ge=0)
-    """How often each database is backed up, hours; 0 where that is somebody else's to do."""
+    postgres_backup_hours: int = Field(0, ge=0)
+    """How often each database is backed up, whole hours; 0 where that is somebody else's to do."""
 
     @property
     def interval(self) -> timedelta | None:
