@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from archiver.config.settings import ApiSettings
+from archiver.config.register_variables import read_variables
+from archiver.config.settings import (
+    ApiConfiguration,
+    ApiSettings,
+    BackupSettings,
+    FlowConfiguration,
+    ObjectStoreSettings,
+    ReconciliationSettings,
+    RetirementSettings,
+)
 from support.compose_program import compose_program
 from support.prefect_servers import shipped
 
@@ -75,9 +86,10 @@ def _mounts(service: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def test_every_name_of_the_interface_has_a_meaning() -> None:
     files = "".join((ROOT / name).read_text() for name in ("docker-compose.yml", "docker-compose.scaled.yml"))
     used = set(re.findall(r"\$\{([A-Z0-9_]+)", files))
+    optional = set(re.findall(r"\$\{([A-Z0-9_]+)-\}", files))
 
     assert set(_NAMES) - used == set()
-    assert used - _values(".env").keys() == set()
+    assert used - optional - _values(".env").keys() == set()
     assert _values(".env").keys() - used - {"COMPOSE_PROFILES"} == set()
     assert _values(".development.env").keys() - _values(".env").keys() == set()
 
@@ -157,6 +169,112 @@ def test_what_the_api_tells_of_is_what_others_go_by(stack: dict[str, Any]) -> No
 
     assert len(values("S3_TOTAL_RETRIEVAL_SPACE_TB", "archiver-service-api", "prefect-config")) == 1
     assert len(values("POSTGRES_BACKUP_HOURS", "archiver-service-api", "reconciliation", "postgres-backup")) == 1
+
+
+def _read_by(*settings: type[BaseModel]) -> set[str]:
+    """Names of settings, those of configurations that hold others included."""
+    names: set[str] = set()
+    for each in settings:
+        for name, field in each.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                names |= _read_by(field.annotation)
+            else:
+                names.add(name.upper())
+    return names
+
+
+_READ_BY = {
+    "archiver-service-api": _read_by(ApiConfiguration),
+    "reconciliation": _read_by(FlowConfiguration, ReconciliationSettings, RetirementSettings, BackupSettings),
+    "prefect-config": _read_by(FlowConfiguration),
+    "minio-config": _read_by(ObjectStoreSettings),
+}
+_NOT_FOR_OPERATORS = {
+    "UVICORN_HOST": "the proxy and the health check expect it there",
+    "UVICORN_PORT": "the proxy and the health check expect it there",
+    "UVICORN_RELOAD": "the code is in the image",
+}
+_ROOTS_ALONE = {"S3_USER": "it makes the users", "S3_PASSWORD": "it makes the users"}
+
+
+@pytest.mark.parametrize("service", sorted(_READ_BY))
+def test_every_setting_a_service_reads_can_be_set(stack: dict[str, Any], service: str) -> None:
+    given = {name.removesuffix("_FILE") for name in stack["services"][service]["environment"]}
+    given |= set(stack["services"][service]["environment"])  # S3_CA_FILE is no secret in a file
+    without = _NOT_FOR_OPERATORS if service != "minio-config" else _NOT_FOR_OPERATORS | _ROOTS_ALONE
+
+    assert _READ_BY[service] - given - without.keys() == set()
+
+
+def test_a_setting_reaches_all_who_read_it_from_one_place(deployment: str) -> None:
+    files = [option for file in _FILES[deployment] for option in ("--env-file", file)]
+    tried = {
+        "S3_LANDINGZONE_BUCKET": "another-landing-zone",
+        "S3_RETRIEVAL_BUCKET": "another-retrieval",
+        "SCICAT_JOBS_API_PREFIX": "/api/v3",
+        "FIXITY_PERIOD_DAYS": "100",
+        "CLAIM_TIMEOUT_S": "60",
+    }
+    read = subprocess.run(
+        [str(compose_program()), *files, "--profile", "minio", "config", "--format", "json"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", **tried},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    services = json.loads(read.stdout)["services"]
+
+    for service, names in _READ_BY.items():
+        environment = services[service]["environment"]
+        expected = {name: value for name, value in tried.items() if name in names}
+        assert {name: environment[name] for name in expected} == expected
+
+
+def test_a_setting_that_is_not_set_has_its_default(
+    stack: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Compose passes it on as an empty value."""
+    secret = tmp_path / "secret"
+    secret.write_text("of-a-test\n")
+    for service, read in (
+        ("archiver-service-api", ApiConfiguration),
+        ("reconciliation", FlowConfiguration),
+        ("reconciliation", ReconciliationSettings),
+    ):
+        with monkeypatch.context() as patched:
+            empty = set()
+            for name, value in stack["services"][service]["environment"].items():
+                patched.setenv(name, str(secret) if str(value).startswith("/run/secrets/") else value)
+                empty |= set() if value else {name}
+            values = read().model_dump()
+        flat: dict[str, Any] = {}
+        for name, value in values.items():
+            flat |= value if isinstance(value, dict) else {name: value}
+        defaults = {name: field.default for name, field in _fields(read) if name.upper() in empty}
+        assert {name: flat[name] for name in defaults} == defaults
+
+
+def _fields(settings: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _fields(field.annotation)
+        else:
+            yield name, field
+
+
+@pytest.mark.parametrize("file", ["vars_prod.toml", "vars_dev.toml"])
+def test_variables_of_the_flows_alone_are_not_what_others_go_by(file: str) -> None:
+    """What others read, too, has its value in .env, which comes before that of the file."""
+    flows_alone = {"archiver_target_size_gb", "archiver_lts_file_timeout_s", "archiver_num_workers"}
+    values = _values(".env")
+
+    assert [
+        name
+        for name in read_variables(ROOT / "src/archiver/config" / file).keys() - flows_alone
+        if not values.get(name.upper())
+    ] == []
 
 
 def test_services_wait_for_health_and_not_for_time(stack: dict[str, Any]) -> None:
