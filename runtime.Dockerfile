@@ -48,14 +48,16 @@ RUN BESIDES=flows deployment/image/install.sh /opt/archiver notify
 FROM builder-wheels AS builder-config
 RUN BESIDES=flows deployment/image/install.sh /opt/archiver config landing scaled
 
-# What all images share: the user whom the share's files belong to, and folders that new volumes take over from.
+# What all images share: the user whom the share's files belong to, and folders that new volumes take over from. None
+# of the share: the engine would give the owner and mode of the image's folder to the root of an empty export, as root,
+# which an export with root_squash refuses.
 FROM ${BASE_IMAGE} AS runtime
 ARG LTS_USER_ID=123
 ARG LTS_GROUP_ID=123
 RUN groupadd --non-unique --gid "$LTS_GROUP_ID" archiver \
  && useradd --non-unique --uid "$LTS_USER_ID" --gid "$LTS_GROUP_ID" --home-dir /storage --no-create-home archiver \
- && mkdir -p /storage /tmp/LTS /tmp/LTS-copy /run/archiver /etc/archiver/ca /var/lib/prefect \
- && chown "$LTS_USER_ID:$LTS_GROUP_ID" /storage /tmp/LTS /tmp/LTS-copy /run/archiver /var/lib/prefect
+ && mkdir -p /storage /run/archiver /etc/archiver/ca /var/lib/prefect \
+ && chown "$LTS_USER_ID:$LTS_GROUP_ID" /storage /run/archiver /var/lib/prefect
 COPY deployment/image/entrypoint.sh deployment/image/http-ok /usr/local/bin/
 ENV PATH=/opt/archiver/bin:$PATH \
     PYTHONUNBUFFERED=1 \

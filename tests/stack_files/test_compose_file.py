@@ -299,6 +299,28 @@ def test_what_is_mounted_from_the_checkout_is_in_it(stack: dict[str, Any]) -> No
     assert [source for source in inside if not source.exists()] == []
 
 
+def test_the_engine_leaves_the_root_of_an_empty_share_as_it_is(stack: dict[str, Any]) -> None:
+    """It gives a new volume what an image has in the folder where it is mounted, and that folder's owner and mode."""
+    instructions = re.sub(r"\\\n|#.*", " ", (ROOT / "runtime.Dockerfile").read_text())
+    made = set(" ".join(re.findall(r"mkdir -p (.*?)&&", instructions)).split())
+    values = _values(".env")
+    folders = {values["LTS_ROOT_FOLDER"], values["LTS_COPY_FOLDER"]}
+
+    assert "/storage" in made
+    assert not made & folders
+    changing = {
+        name
+        for name, service in stack["services"].items()
+        if service.get("entrypoint", [""])[0] == "chown" and folders & {target for _, target in _mounts(service)}
+    }
+    assert changing == {"lts-folders"}
+    # Only in development, where volumes are new ones of this host, and before anything is written there.
+    assert stack["services"]["lts-folders"]["profiles"] == ["development"]
+    for name in ("lts", "lts-init"):
+        waits = stack["services"][name]["depends_on"]["lts-folders"]
+        assert (waits["condition"], waits["required"]) == ("service_completed_successfully", False)
+
+
 def test_every_image_is_pinned_by_a_variable(stack: dict[str, Any]) -> None:
     for name, service in stack["services"].items():
         _, _, tag = service["image"].rpartition(":")
