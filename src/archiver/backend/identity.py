@@ -15,13 +15,11 @@ from keycloak.exceptions import KeycloakConnectionError, KeycloakError
 from requests.exceptions import RequestException
 
 from archiver.backend.errors import NotAuthenticatedError
-from archiver.config.settings import IdentitySettings
+from archiver.config.settings import CLOCK_LEEWAY_S, IdentitySettings
 from archiver.workflow.errors import PermanentError, TransientError
 
 log = structlog.get_logger(__name__)
 
-LEEWAY_S = 10
-"""Difference of clocks that is forgiven."""
 KEYS_FRESH_S = 15 * 60.0
 """How long fetched keys are used before they are asked for again; old ones serve while the provider is away."""
 KEYS_REFETCH_S = 10.0
@@ -154,12 +152,12 @@ class IdentityProvider:
                 algs=[self._settings.idp_algorithm],
                 check_claims={"iss": self._settings.issuer, "aud": self._settings.idp_audience, "exp": None},
                 expected_type="JWS",
-                leeway=LEEWAY_S,
+                leeway=CLOCK_LEEWAY_S,
             )
             if claims.get("typ", "Bearer") != "Bearer":
                 raise NotAuthenticatedError("This is not an access token. Send the access token.", _CHALLENGE)
             # The library looks at `nbf` only when it must be there.
-            if claims.get("nbf", 0) > time.time() + LEEWAY_S:
+            if claims.get("nbf", 0) > time.time() + CLOCK_LEEWAY_S:
                 raise NotAuthenticatedError("The token is not good yet. Check this machine's clock.", _CHALLENGE)
             return Claims.read(claims, self._settings.idp_client_id)
         except (JWException, ValueError, TypeError, AttributeError) as error:

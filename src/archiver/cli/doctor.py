@@ -67,13 +67,16 @@ def doctor(
     """Check every dependency, credential and right, and say what to mend.
 
     Writes and removes a small object in each bucket and a small file on each share, and asks SciCat to delete a
-    datablock that is not there. Run it where the API runs and, for shares and working folder, where flows run.
+    datablock that is not there. Run it where the API runs, and where flows run or the reconciliation: each looks at
+    what it needs itself, with its own credentials, and says what it leaves to the other.
     """
+    from archiver.cli.checks.findings import findings_of
+
     counts: Counter[str] = Counter()
     with service_environment(folder), Answer("findings", as_json=as_json, dry_run=dry_run) as answer:
         finders = _finders(may_write=not dry_run)
         for name in only or list(GroupName):
-            for finding in finders[name]():
+            for finding in findings_of(name, finders[name]):
                 counts[finding.verdict] += 1
                 answer.item(asdict(finding), _line(finding))
         told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))

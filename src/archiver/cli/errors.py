@@ -18,7 +18,8 @@ class CommandError(Exception):
     """A command cannot do what it was asked for; the message says what to do."""
 
 
-def _explain_settings(error: ValidationError) -> str:
+def explain_settings(error: ValidationError) -> str:
+    """Which settings are not as they must be, by name; never their values."""
     wrong = "; ".join(
         f"{'.'.join(str(where).upper() for where in entry['loc']) or error.title}: {entry['msg']}"
         for entry in error.errors(include_input=False)
@@ -36,6 +37,6 @@ class Commands(TyperGroup):
         except (ArchiverError, CommandError, OpenDeploymentError, UnreadableSecretFileError) as error:
             message = str(error)
         except ValidationError as error:
-            message = _explain_settings(error)
+            message = explain_settings(error)
         typer.secho(message, fg="red", err=True)
         raise typer.Exit(1)

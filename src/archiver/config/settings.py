@@ -156,6 +156,10 @@ class CatalogueSettings(EnvironmentSettings):
     """Site that `storageLocation` of an archived data set names."""
 
 
+CLOCK_LEEWAY_S = 10
+"""Difference of clocks that is forgiven where a token says until when it is good, seconds."""
+
+
 class IdentitySettings(EnvironmentSettings):
     """Keycloak."""
 

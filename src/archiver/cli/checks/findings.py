@@ -4,7 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pydantic import ValidationError
+
+from archiver.cli.errors import explain_settings
+from archiver.config.settings import OpenDeploymentError
+from archiver.config.sources import UnreadableSecretFileError
 from archiver.workflow.errors import ArchiverError
+
+_EXPECTED = (ArchiverError, OpenDeploymentError, UnreadableSecretFileError)
 
 
 class Verdict(StrEnum):
@@ -30,6 +37,16 @@ class Finding:
 
 Finder = Callable[[], Iterator[Finding]]
 """Looks at one group and gives findings as they come."""
+
+
+def findings_of(group: str, finder: Finder) -> Iterator[Finding]:
+    """What `finder` finds. What ends it before its time is a bad finding, so that other groups are still looked at."""
+    try:
+        yield from finder()
+    except _EXPECTED as error:
+        yield Group(group).bad("looked at", str(error))
+    except ValidationError as error:
+        yield Group(group).bad("settings", explain_settings(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,5 +75,7 @@ class Group:
         """Good with what `look` says, or bad with the words of the service's error that it raised."""
         try:
             return self.good(name, look())
-        except ArchiverError as error:
+        except _EXPECTED as error:
             return self.bad(name, str(error))
+        except ValidationError as error:
+            return self.bad(name, explain_settings(error))

@@ -7,22 +7,21 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from archiver.backend.identity import LEEWAY_S, IdentityProvider
 from archiver.cli.checks.findings import Finding, Group, Verdict
+from archiver.cli.checks.place import ASK_API, ASK_FLOWS, has_api, has_flows
 from archiver.config.settings import (
+    CLOCK_LEEWAY_S,
     ApiConfiguration,
     CatalogueSettings,
+    FlowConfiguration,
     IdentitySettings,
     LedgerSettings,
     ObjectStoreSettings,
-    OpenDeploymentError,
     QueueSettings,
     ReconciliationSettings,
 )
-from archiver.config.sources import UnreadableSecretFileError
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.errors import ArchiverError, PermanentError
 from archiver.workflow.jobs import UNFINISHED_STATUSES, JobType
@@ -30,6 +29,9 @@ from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.queue_control import PoolState, QueueControl
 from archiver.workflow.reconciliation import SERVICE as RECONCILIATION
 from archiver.workflow.storage.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    from archiver.backend.identity import IdentityProvider
 
 DOCTOR = "doctor"
 """Name of the doctor's sign of life in the ledger, and of the prefix of its objects in the buckets."""
@@ -41,17 +43,26 @@ _PASSES = 10
 
 
 def check_settings() -> Iterator[Finding]:
-    """The settings as a whole, as the API reads them when it starts."""
+    """The settings as a whole, as the API and as flows and reconciliation read them when they start."""
     group = Group("settings")
-    try:
-        config = ApiConfiguration()
-    except (OpenDeploymentError, UnreadableSecretFileError) as error:
-        yield group.bad("API", str(error))
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        yield group.bad("API", f"Settings are not as they must be: {wrong}. Correct them in the environment.")
+    if has_api():
+        yield group.check("API", _of_api)
     else:
-        yield group.good("API", f"complete, for ENVIRONMENT={config.service.environment}")
+        yield group.skipped("API", ASK_API)
+    if has_flows():
+        yield group.check("flows", _of_flows)
+    else:
+        yield group.skipped("flows", ASK_FLOWS)
+
+
+def _of_api() -> str:
+    return f"complete, for ENVIRONMENT={ApiConfiguration().service.environment}"
+
+
+def _of_flows() -> str:
+    config = FlowConfiguration()
+    config.refuse_to_be_open()
+    return f"complete, for ENVIRONMENT={config.service.environment}"
 
 
 def check_ledger(*, may_write: bool) -> Iterator[Finding]:
@@ -92,7 +103,7 @@ def _clock(group: Group, ledger: Ledger) -> Finding:
     if off <= 1:
         return group.good("clock", "agrees with that of this machine")
     told = f"The database's clock and this machine's differ by {off:.1f} s"
-    if off <= LEEWAY_S:
+    if off <= CLOCK_LEEWAY_S:
         return group.warning("clock", f"{told}. Let both follow a time server (NTP).")
     return group.bad("clock", f"{told}; tokens and signatures will be refused. Let both follow a time server (NTP).")
 
@@ -110,7 +121,11 @@ def _reconciliation(group: Group, ledger: Ledger) -> Finding:
 
 
 def check_store(*, may_write: bool) -> Iterator[Finding]:
-    """S3: reachable, credentials good, and in both buckets the rights the service needs."""
+    """S3: reachable, credentials good, and the rights that whoever runs here needs.
+
+    That of the API has none on retrieved copies, on purpose: it hands uploads out, and whoever gets hold of it shall
+    not read data sets of others.
+    """
     group = Group("s3")
     settings = ObjectStoreSettings()
     try:
@@ -126,8 +141,12 @@ def check_store(*, may_write: bool) -> Iterator[Finding]:
         if not may_write:
             yield group.skipped("rights", "not tried, because nothing shall be written")
             return
-        for bucket in (settings.s3_landingzone_bucket, settings.s3_retrieval_bucket):
-            yield group.check(f"rights on {bucket}", partial(_use, store, bucket))
+        landing, retrieval = settings.s3_landingzone_bucket, settings.s3_retrieval_bucket
+        yield group.check(f"rights on {landing}", partial(_use, store, landing))
+        if has_flows():
+            yield group.check(f"rights on {retrieval}", partial(_use, store, retrieval))
+        else:
+            yield group.skipped(f"rights on {retrieval}", f"The API's key needs none. {ASK_FLOWS}")
 
 
 def _reach(store: ObjectStore, settings: ObjectStoreSettings) -> str:
@@ -214,6 +233,11 @@ def _jobs(catalogue: Catalogue) -> str:
 def check_identity() -> Iterator[Finding]:
     """Keycloak: its keys, and a token for the service account that we ourselves would take."""
     group = Group("keycloak")
+    if not has_api():
+        yield group.skipped("keys", ASK_API)
+        return
+    from archiver.backend.identity import IdentityProvider  # what it needs is installed with the API alone
+
     provider = IdentityProvider(IdentitySettings())
     reached = group.check("keys", lambda: _keys(provider))
     yield reached
@@ -221,12 +245,12 @@ def check_identity() -> Iterator[Finding]:
         yield group.check("service account", lambda: _token(provider))
 
 
-def _keys(provider: IdentityProvider) -> str:
+def _keys(provider: "IdentityProvider") -> str:
     provider.check()
     return f"fetched from {provider.endpoint}"
 
 
-def _token(provider: IdentityProvider) -> str:
+def _token(provider: "IdentityProvider") -> str:
     _, claims = provider.service_token()
     if claims.sid is None:
         raise PermanentError(

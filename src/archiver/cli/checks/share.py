@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from archiver.cli.checks.findings import Finding, Group
+from archiver.cli.checks.place import ASK_FLOWS, has_flows
 from archiver.config.settings import GIGABYTE, ArchivingSettings, LedgerSettings, LtsSettings
-from archiver.config.sources import read_environment
+from archiver.config.sources import UnreadableSecretFileError, read_environment
 from archiver.workflow.errors import ArchiverError, PermanentError
 from archiver.workflow.holdings.reading import connect
 from archiver.workflow.isolation import ChildProcess, Progress
@@ -32,8 +33,8 @@ def check_share(*, may_write: bool) -> Iterator[Finding]:
     """
     settings = LtsSettings()
     group = Group("share")
-    if read_environment("LTS_ROOT_FOLDER", os.environ) is None:
-        yield group.skipped("mount", "LTS_ROOT_FOLDER is not set here. Run the doctor where flows run, too.")
+    if not has_flows():
+        yield group.skipped("mount", ASK_FLOWS)
     else:
         yield from _check(group, 0, settings.lts_root_folder, settings, may_write=may_write)
     for number, root in enumerate(settings.lts_copies, start=1):
@@ -64,7 +65,7 @@ def _identity(group: Group, number: int, address: ShareAddress) -> Finding:
                 ledger.remembered(LTS_IDENTITY),
                 *(identity_of_copy(ledger, each) for each in range(1, number + 1)),
             ]
-    except ArchiverError as error:
+    except (ArchiverError, UnreadableSecretFileError) as error:
         return group.warning("identity", f"{mounted} is mounted; whether it is ours is unknown: {error}")
     *earlier, known = places
     if known is None and mounted in earlier:
@@ -125,12 +126,18 @@ def use_share(progress: Progress, address: ShareAddress) -> str:
 
 
 def check_scratch() -> Iterator[Finding]:
-    """The working folder of flows: there, writable, with room."""
+    """The working folder of flows: there, writable, with room.
+
+    In containers each run is given one of its own. What serves them all the time has none, on a read-only root.
+    """
     group = Group("scratch")
     if read_environment("ARCHIVER_SCRATCH_FOLDER", os.environ) is None:
         yield group.skipped("folder", "ARCHIVER_SCRATCH_FOLDER is not set here. Run the doctor where flows run, too.")
         return
     folder = ArchivingSettings().archiver_scratch_folder
+    if folder.is_dir() and not folder.is_mount() and os.statvfs(folder).f_flag & os.ST_RDONLY:
+        yield group.skipped("folder", f"Nothing is mounted at {folder}, on a read-only file system: no flow runs here.")
+        return
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         yield group.bad("folder", f"{folder} is no folder we may write to. Mount or make it, and give us the right.")
         return
