@@ -1,6 +1,8 @@
 """What Prometheus is told, and who may ask."""
 
+import importlib
 import json
+import pkgutil
 import re
 import uuid
 from collections.abc import Iterator
@@ -8,9 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+import archiver.workflow
+from archiver.workflow.error_codes import KNOWN_CODES
+from archiver.workflow.errors import ArchiverError
 from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.records import DatablockRecord, FixityOutcome, Stage
 from support.backend_api import Api, RecordingQueue, RunApi
@@ -172,6 +178,93 @@ def test_rules_and_dashboard_use_metrics_that_there_are(fresh_api: Api, name: st
 
     assert len(used) > 10
     assert used - set(samples(fresh_api)) == set()
+
+
+def expressions(name: str) -> Iterator[tuple[str, str]]:
+    """Each expression of the rules or of the dashboard, with the words that show labels of what it finds."""
+    text = (MONITORING / name).read_text()
+    if name == "alerts.yml":
+        for rule in (rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]):
+            yield rule["expr"], " ".join(rule["annotations"].values())
+    else:
+        for target in (target for panel in json.loads(text)["panels"] for target in panel["targets"]):
+            yield target["expr"], target["legendFormat"]
+
+
+@pytest.mark.parametrize("name", ["alerts.yml", "grafana/archiver.json"])
+def test_rules_and_dashboard_use_labels_that_there_are(fresh_api: Api, name: str) -> None:
+    share = uuid.uuid4()
+    fresh_api.ledger.remember(LTS_IDENTITY, str(share))
+    fresh_api.ledger.record_share_space(share, 40, 100)
+    note_backup(fresh_api.ledger, "ledger", timedelta(hours=1))
+    archive(fresh_api, "p/a", Stage.EMPTIED)
+    fresh_api.anonymous().get("/health/livez")
+    labels: dict[str, dict[str, set[str]]] = {}
+    for family in text_string_to_metric_families(fresh_api.anonymous().get("/metrics").text):
+        for sample in family.samples:
+            there = labels.setdefault(sample.name, {})
+            for label, value in sample.labels.items():
+                there.setdefault(label, set()).add(value)
+    used = 0
+
+    for expression, words in expressions(name):
+        metrics = set(re.findall(r"archiver_[a-z_]+", expression))
+        for metric, selectors in re.findall(r"(archiver_[a-z_]+)\{([^}]*)\}", expression):
+            for label, how, value in re.findall(r'([a-z_]+)(=~|!=|=)"([^"]*)"', selectors):
+                used += 1
+                values = labels[metric].get(label, set())
+                assert values, f"{metric} has no label {label}"
+                # A status of HTTP is there when it was answered; of the others all values are there from the beginning.
+                if label != "status":
+                    assert set(value.split("|") if how == "=~" else [value]) <= values, (
+                        f"{metric}, {label} {how} {value}"
+                    )
+        shown = re.findall(r"\{\{ ?\$?(?:labels\.)?([a-z]+) ?\}\}", words)
+        grouped = [each for by in re.findall(r"\bby \(([^)]*)\)", expression) for each in re.split(r", *", by)]
+        for label in set(shown + grouped) - {"value", "job", "instance"}:
+            used += 1
+            assert any(label in labels[metric] for metric in metrics), f"{label}: {expression}"
+    assert used > 8
+
+
+def test_every_kind_of_failure_is_told_from_the_beginning_so_that_the_first_one_is_seen(fresh_api: Api) -> None:
+    found = samples(fresh_api)
+
+    for name in ("archiver_errors_total", "archiver_reconciliation_stuck_total"):
+        assert {kind for (kind,) in found[name]} == set(KNOWN_CODES)
+        assert set(found[name].values()) == {0}
+
+
+def test_no_error_of_the_work_on_data_sets_is_left_out_of_the_known_ones() -> None:
+    # What no run and no reconciliation meets: engine of containers at the worker, smoke tests.
+    elsewhere = {
+        "archiver.workflow.container_sweep",
+        "archiver.workflow.smoke_comparison",
+        "archiver.workflow.smoke_test",
+    }
+    for module in pkgutil.walk_packages(archiver.workflow.__path__, "archiver.workflow."):
+        if ".migrations." not in module.name:
+            importlib.import_module(module.name)
+
+    def codes(error: type[ArchiverError]) -> set[str]:
+        below = {code for each in error.__subclasses__() for code in codes(each)}
+        ours = error.__module__.startswith("archiver.workflow.") and error.__module__ not in elsewhere
+        return below | ({error.code} if ours else set())
+
+    assert codes(ArchiverError) == set(KNOWN_CODES)
+
+
+def test_what_must_stay_free_on_the_share_is_told(start_api: RunApi, ledger_url: str) -> None:
+    with start_api(ledger={"ledger_url": SecretStr(ledger_url)}, lts={"lts_free_space_percentage": 20}) as api:
+        share = uuid.uuid4()
+        api.ledger.remember(LTS_IDENTITY, str(share))
+        api.ledger.record_share_space(share, 400, 1000)
+
+        assert samples(api)["archiver_lts_floor_bytes"][()] == 200
+
+
+def test_disagreements_are_told_before_the_reconciliation_ever_made_a_whole_pass(fresh_api: Api) -> None:
+    assert samples(fresh_api)["archiver_disagreements"][()] == 0
 
 
 def test_the_dashboard_can_be_imported_as_it_is() -> None:

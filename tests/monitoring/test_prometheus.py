@@ -30,6 +30,16 @@ def test_every_alert_rule_fires_when_it_must_and_not_before() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_each_alert_rule_is_shown_to_fire_and_to_be_silent() -> None:
+    rules = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
+    cases = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
+    shown = [case for test in cases for case in test["alert_rule_test"]]
+
+    names = {rule["alert"] for group in rules for rule in group["rules"]}
+    assert {case["alertname"] for case in shown if case["exp_alerts"]} == names
+    assert {case["alertname"] for case in shown if not case["exp_alerts"]} == names
+
+
 @pytest.mark.parametrize(
     "remote",
     [

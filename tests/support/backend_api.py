@@ -30,6 +30,7 @@ from archiver.config.settings import (
     IdentitySettings,
     LandingZoneSettings,
     LedgerSettings,
+    LtsSettings,
     ObjectStoreSettings,
     QueueSettings,
     ServiceSettings,
@@ -297,6 +298,7 @@ class Parts:
             ),
             "queue": QueueSettings(prefect_api_url=self.queue.url),
             "ledger": LedgerSettings(ledger_url=SecretStr(self.ledger_url)),
+            "lts": LtsSettings(),
             "backup": BackupSettings(postgres_backup_hours=24),
         }
         for concern, values in changes.items():

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from archiver.backend.lanes import Lane
 from archiver.backend.scopes import route_template
 from archiver.config.settings import ApiConfiguration
+from archiver.workflow.error_codes import KNOWN_CODES
 from archiver.workflow.errors import ArchiverError
 from archiver.workflow.ledger.counters import ERRORS, RETRIEVED_BYTES, RETRIEVED_FILES, STAGE_SECONDS, STUCK_TASKS
 from archiver.workflow.ledger.ledger import Ledger
@@ -104,6 +105,7 @@ class ServiceGauges:
         self._claim_timeout = timedelta(seconds=config.archiving.claim_timeout_s)
         self._fixity_period = config.fixity.period
         self._backup_interval = config.backup.interval
+        self._lts_floor_percent = config.lts.lts_free_space_percentage
 
     async def read(self, lane: Lane) -> Snapshot:
         """The gauges as they are now, within eight seconds."""
@@ -197,6 +199,9 @@ class ServiceGauges:
             GaugeMetricFamily("archiver_lts_total_bytes", "Size of the share", space.total_bytes),
             GaugeMetricFamily("archiver_lts_free_bytes", "Free on the share", space.free_bytes),
             GaugeMetricFamily("archiver_lts_used_bytes", "Used", space.total_bytes - space.free_bytes),
+            GaugeMetricFamily(
+                "archiver_lts_floor_bytes", "Must stay free on the share", space.floor_bytes(self._lts_floor_percent)
+            ),
             GaugeMetricFamily("archiver_lts_measured_age_seconds", "Since a run measured the share", age),
         ]
 
@@ -227,18 +232,20 @@ class ServiceGauges:
             RETRIEVED_BYTES: CounterMetricFamily("archiver_retrieved_bytes", "Copied back from the share", value=0),
             RETRIEVED_FILES: CounterMetricFamily("archiver_retrieved_files", "Files in what was copied back", value=0),
         }
+        failures = {ERRORS: dict.fromkeys(KNOWN_CODES, 0), STUCK_TASKS: dict.fromkeys(KNOWN_CODES, 0)}
         for counter in self._ledger.counters():
             if counter.name == STAGE_SECONDS:
                 stages.add_metric([counter.label], counter.count, counter.total)
-            elif counter.name == ERRORS:
-                errors.add_metric([counter.label], counter.count)
-            elif counter.name == STUCK_TASKS:
-                stuck.add_metric([counter.label], counter.count)
+            elif counter.name in failures:
+                failures[counter.name][counter.label] = counter.count
             elif counter.name in retrieved:
                 documented = retrieved[counter.name]
                 retrieved[counter.name] = CounterMetricFamily(
                     documented.name, documented.documentation, value=counter.total
                 )
+        for family, name in ((errors, ERRORS), (stuck, STUCK_TASKS)):
+            for kind, count in failures[name].items():
+                family.add_metric([kind], count)
         return [stages, errors, stuck, *retrieved.values()]
 
     def _queues(self) -> list[Metric]:
@@ -275,12 +282,14 @@ class ServiceGauges:
         return [GaugeMetricFamily("archiver_backup_interval_seconds", "Between two backups of it", seconds), age]
 
     def _reconciliation(self) -> list[Metric]:
-        beat = self._ledger.last_beat(RECONCILIATION)
-        if beat is None:
-            return []
-        age = (self._ledger.now() - beat).total_seconds()
         disagreeing = len(self._ledger.disagreements())
-        return [
-            GaugeMetricFamily("archiver_reconciliation_age_seconds", "Since reconciliation last ran", age),
-            GaugeMetricFamily("archiver_disagreements", "Data sets on which ledger and share disagree", disagreeing),
+        families: list[Metric] = [
+            GaugeMetricFamily("archiver_disagreements", "Data sets on which ledger and share disagree", disagreeing)
         ]
+        beat = self._ledger.last_beat(RECONCILIATION)
+        if beat is not None:
+            age = (self._ledger.now() - beat).total_seconds()
+            families.append(
+                GaugeMetricFamily("archiver_reconciliation_age_seconds", "Since reconciliation last ran", age)
+            )
+        return families

@@ -418,6 +418,7 @@ class ApiConfiguration(BaseModel):
     identity: IdentitySettings = Field(default_factory=IdentitySettings)
     queue: QueueSettings = Field(default_factory=QueueSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    lts: LtsSettings = Field(default_factory=LtsSettings)
     archiving: ArchivingSettings = Field(default_factory=ArchivingSettings)
     fixity: FixitySettings = Field(default_factory=FixitySettings)
     backup: BackupSettings = Field(default_factory=BackupSettings)

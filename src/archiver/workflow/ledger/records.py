@@ -298,6 +298,10 @@ class ShareSpace:
     total_bytes: int
     measured_at: datetime
 
+    def floor_bytes(self, percent: float) -> int:
+        """What must stay free where that is so many percent: archiving goes as far as this."""
+        return int(self.total_bytes * percent / 100)
+
 
 @dataclass(frozen=True, slots=True)
 class ArchiveTotals:
