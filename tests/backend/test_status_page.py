@@ -1,16 +1,21 @@
 """The status page: what it shows, and to whom."""
 
 import re
-from collections.abc import Iterator
-from datetime import timedelta
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
 
 from archiver.backend.status.cookies import CookieJar
-from archiver.workflow.ledger.records import Stage
+from archiver.workflow.ledger.facts import LTS_IDENTITY
+from archiver.workflow.ledger.records import DatablockRecord, Stage
 from support.backend_api import Api, RecordingQueue, RunApi
+from support.backups import note_backup
 
 GROUP = "archiver-operators"
 
@@ -51,6 +56,110 @@ def test_the_page_shows_how_full_the_landing_zone_is_and_what_failed(fresh_api: 
     assert "a &lt;b&gt;disk&lt;/b&gt; is full &amp; more" in answer.text
     assert "1 data set failed" in answer.text
     assert "needs attention" in answer.text
+
+
+def be_well(api: Api) -> None:
+    """Nothing of what the page looks at is wrong."""
+    api.ledger.beat("reconciliation")
+    for database in ("ledger", "prefect"):
+        note_backup(api.ledger, database, timedelta(hours=24.5))
+
+
+def concerns(api: Api) -> list[str]:
+    """What the page says needs attention."""
+    page = httpx.get(f"{api.base}/status", timeout=60, trust_env=False).text
+    found = re.findall("<li>(.*?)</li>", page)
+    assert ("all is well" in page) is not bool(found)
+    return found
+
+
+def archive_block(api: Api, verified_at: datetime) -> None:
+    block = DatablockRecord("p/a/x_0.tar", "p/a", 0, 1000, 1512, 3, "ab" * 32, "read", verified_at)
+    claim = api.ledger.claim_dataset("p/a", "run", timedelta(minutes=1))
+    api.ledger.record_stage(claim, Stage.PLANNED, files=3, payload_bytes=1000)
+    api.ledger.record_datablock(claim, block)
+    api.ledger.record_stage(claim, Stage.EMPTIED)
+    api.ledger.release_claim(claim)
+
+
+def fill_the_bucket(api: Api) -> None:
+    held = api.ledger.claim_retrieval("p/a.tar", "run", timedelta(minutes=1))
+    capacity = api.config.store.retrieval_capacity_bytes
+    api.ledger.record_retrieved(held, int(capacity * 0.96), "ab" * 32, api.ledger.now() + timedelta(days=1))
+
+
+def measure_the_share(api: Api, free: int, planned: int = 0) -> None:
+    share = uuid.uuid4()
+    api.ledger.remember(LTS_IDENTITY, str(share))
+    api.ledger.record_share_space(share, free, 1000)
+    if planned:
+        claim = api.ledger.claim_dataset("p/a", "run", timedelta(minutes=1))
+        api.ledger.record_stage(claim, Stage.PLANNED, files=3, payload_bytes=planned)
+
+
+def test_all_is_well_only_where_nothing_needs_attention(fresh_api: Api) -> None:
+    be_well(fresh_api)
+    archive_block(fresh_api, fresh_api.ledger.now())
+
+    assert concerns(fresh_api) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda api: api.ledger.record_disagreement("p/a", "missing", "gone"), "disagree on 1 data set. "),
+        (lambda api: note_backup(api.ledger, "prefect", timedelta(hours=26)), "No backup of the database prefect was"),
+        (lambda api: archive_block(api, api.ledger.now() - timedelta(days=400)), "1 datablocks were not read"),
+        (fill_the_bucket, "Retrieval bucket: 96 % in use"),
+        (lambda api: api.ledger.count_stuck_task("catalogue-refused"), "some of its work (catalogue-refused)"),
+        # Of the thousand bytes 200 must stay free.
+        (lambda api: measure_the_share(api, 230), "Long-term storage: 96 % of what may be used"),
+        (lambda api: measure_the_share(api, 600, planned=401), "do not fit on the long-term storage"),
+    ],
+)
+def test_what_operators_must_act_on_is_a_concern(
+    start_api: RunApi, ledger_url: str, spoil: Callable[[Api], object], words: str
+) -> None:
+    with start_api(ledger={"ledger_url": SecretStr(ledger_url)}, lts={"lts_free_space_percentage": 20}) as api:
+        be_well(api)
+        assert concerns(api) == []
+        spoil(api)
+
+        (found,) = concerns(api)
+        assert words in found
+
+
+def test_a_share_that_what_waits_just_fits_on_is_none(start_api: RunApi, ledger_url: str) -> None:
+    with start_api(ledger={"ledger_url": SecretStr(ledger_url)}, lts={"lts_free_space_percentage": 20}) as api:
+        be_well(api)
+        measure_the_share(api, 600, planned=400)
+
+        assert concerns(api) == []
+
+
+def test_a_pool_whose_runs_wait_is_a_concern(fresh_api: Api, queue: RecordingQueue) -> None:
+    be_well(fresh_api)
+    queue.paused = True
+    assert concerns(fresh_api) == ["archival is paused: its runs wait. Go on with: archiver resume"]
+
+    queue.paused, queue.worker = False, "OFFLINE"
+    assert "archival has no worker online" in concerns(fresh_api)[0]
+
+
+def test_a_backup_that_was_never_made_is_a_concern(fresh_api: Api) -> None:
+    fresh_api.ledger.beat("reconciliation")
+
+    assert len(concerns(fresh_api)) == 2
+
+
+def test_a_task_that_was_stuck_and_is_not_any_more_is_no_concern(fresh_api: Api) -> None:
+    be_well(fresh_api)
+    fresh_api.ledger.count_stuck_task("catalogue-refused")
+    with fresh_api.ledger._engine.begin() as connection:
+        earlier = "UPDATE services SET beat_at = beat_at - interval '20 minutes' WHERE service LIKE 'stuck on %'"
+        connection.execute(text(earlier))
+
+    assert concerns(fresh_api) == []
 
 
 def test_the_page_fetches_nothing_and_may_not(fresh_api: Api) -> None:

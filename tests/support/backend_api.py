@@ -88,10 +88,12 @@ class RecordingQueue:
     deployed: bool = True
     healthy: bool = True
     paused: bool = False
+    worker: str = "ONLINE"
 
     def reset(self) -> None:
         """Forget everything; be well again."""
         self.runs, self.asked, self.deployed, self.healthy, self.paused = {}, [], True, True, False
+        self.worker = "ONLINE"
 
     def application(self) -> FastAPI:
         app = FastAPI()
@@ -132,7 +134,7 @@ class RecordingQueue:
 
         @app.post("/work_pools/{pool}/workers/filter")
         def workers(pool: str) -> list[dict[str, str]]:
-            return [{"name": "w1", "status": "ONLINE", "last_heartbeat_time": "2026-03-01T12:00:00+00:00"}]
+            return [{"name": "w1", "status": self.worker, "last_heartbeat_time": "2026-03-01T12:00:00+00:00"}]
 
         return app
 

@@ -14,4 +14,5 @@ def note_backup(ledger: Ledger, database: str, ago: timedelta) -> None:
     """Notes a backup as deployment/postgres/backup.sh does."""
     made = {"service": f"backup of {database}", "beat_at": clock - literal(ago)}
     with ledger._engine.begin() as connection:
-        connection.execute(insert(services).values(**made))
+        noted = insert(services).values(**made)
+        connection.execute(noted.on_conflict_do_update(index_elements=[services.c.service], set_=made))

@@ -14,7 +14,6 @@ from archiver.cli.service import FOUND, AsJson, Folder, names_service, service_e
 
 if TYPE_CHECKING:
     from archiver.workflow.overview import Overview
-    from archiver.workflow.queue_control import PoolState
 
 _PREFECT_S = 3.0
 """How long Prefect may take to come back: whoever looks does not wait for it."""
@@ -27,7 +26,6 @@ class _Status:
     """What was seen of a service."""
 
     overview: "Overview"
-    pools: "tuple[PoolState, ...]"
     share_now: tuple[int, int] | None
     """Free and total bytes of the share; None where it is not mounted here."""
     concerns: tuple[str, ...]
@@ -60,34 +58,38 @@ def _ask_share(known: str | None) -> tuple[int, int] | None:
 
 
 def _look() -> _Status:
-    from archiver.config.settings import FixitySettings, LandingZoneSettings, LedgerSettings, QueueSettings
+    from archiver.config.settings import (
+        ArchivingSettings,
+        BackupSettings,
+        FixitySettings,
+        LandingZoneSettings,
+        LedgerSettings,
+        LtsSettings,
+        ObjectStoreSettings,
+        QueueSettings,
+    )
     from archiver.workflow.errors import ArchiverError
     from archiver.workflow.ledger.facts import LTS_IDENTITY
     from archiver.workflow.ledger.ledger import Ledger
-    from archiver.workflow.overview import look
+    from archiver.workflow.overview import Limits, look
     from archiver.workflow.queue_control import QueueControl
 
     with Ledger.open(LedgerSettings()) as ledger, QueueControl.open(QueueSettings(), patience_s=_PREFECT_S) as queue:
-        overview = look(ledger, queue, LandingZoneSettings().capacity_bytes, FixitySettings().period)
+        limits = Limits.of(
+            LandingZoneSettings(),
+            ObjectStoreSettings(),
+            LtsSettings(),
+            ArchivingSettings(),
+            FixitySettings(),
+            BackupSettings(),
+        )
+        overview = look(ledger, queue, limits)
         concerns, share_now = overview.concerns, None
-        pools: list[PoolState] = []
-        if overview.waiting is not None:
-            try:
-                pools = queue.pools()
-            except ArchiverError as error:
-                concerns.append(str(error))
         try:
             share_now = _ask_share(ledger.remembered(LTS_IDENTITY))
         except ArchiverError as error:
             concerns.append(f"Long-term storage, as it is mounted here: {error}")
-    if overview.waiting is not None and not pools:
-        concerns.append("Prefect has no pool of this service. Deploy the flows (prefect deploy --all).")
-    for pool in pools:
-        if pool.is_paused:
-            concerns.append(f"{pool.name} is paused: its runs wait. Go on with: archiver resume")
-        if not pool.online:
-            concerns.append(f"{pool.name} has no worker online: its runs wait. Start one, and look at its log.")
-    return _Status(overview, tuple(pools), share_now, tuple(concerns))
+    return _Status(overview, share_now, tuple(concerns))
 
 
 def _plain(value: Any) -> Any:
@@ -105,7 +107,6 @@ def _plain(value: Any) -> Any:
 
 def _record(found: _Status) -> dict[str, Any]:
     record: dict[str, Any] = _plain(asdict(found.overview))
-    record |= {"pools": _plain([asdict(pool) for pool in found.pools])}
     room = found.share_now
     record["share_now"] = None if room is None else {"free_bytes": room[0], "total_bytes": room[1]}
     return record
@@ -137,7 +138,10 @@ def _tell(found: _Status) -> None:
         _line("long-term storage", f"{size_text(free)} of {size_text(total)} free, asked now")
     elif view.share is not None:
         measured = age_text(view.share.measured_at, view.at)
-        room = f"{size_text(view.share.free_bytes)} of {size_text(view.share.total_bytes)} free"
+        room = (
+            f"{size_text(view.share.free_bytes)} of {size_text(view.share.total_bytes)} free, of which "
+            f"{size_text(view.floor_bytes)} must stay free"
+        )
         _line("long-term storage", f"{room}, as a run measured it {measured} ago")
     else:
         _line("long-term storage", "not measured yet: each archive run does")
@@ -152,10 +156,13 @@ def _tell(found: _Status) -> None:
         f"{fixity.damaged} damaged, {fixity.on_tape} left on tape",
     )
     _line("reconciliation", f"last ran {view.reconciled}")
+    if view.backup_interval is not None:
+        ages = [f"{name} {age_text(made, view.at)} ago" for name, made in sorted(view.backups.items())]
+        _line("backups", f"the newest: {', '.join(ages) or 'none'}")
     for job_type, states in (view.waiting or {}).items():
         waiting, begun = at_work(states)
         _line(f"{job_type} runs", f"{waiting} wait, {begun} at work")
-    for pool in found.pools:
+    for pool in view.pools:
         state = "paused, " if pool.is_paused else ""
         _line("workers", f"{pool.name}: {state}{len(pool.online)} online")
     for stage in view.stages:

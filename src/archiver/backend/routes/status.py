@@ -9,7 +9,7 @@ from archiver.backend.context import Context, ContextDep
 from archiver.backend.errors import NotAuthenticatedError
 from archiver.backend.status.login import LOGIN_S, SESSION_S
 from archiver.backend.status.page import HEADERS, describe, render
-from archiver.workflow.overview import look
+from archiver.workflow.overview import Limits, look
 
 router = APIRouter(include_in_schema=False)
 
@@ -47,9 +47,10 @@ async def status(context: ContextDep, archiver_session: Annotated[str | None, Co
         if session is None:
             return RedirectResponse(_path(context, "/login"), 303, headers={"Cache-Control": "no-store"})
         user = session["user"]
-    capacity, period = context.config.landing.capacity_bytes, context.config.fixity.period
-    overview = await context.lanes.probes.run(lambda: look(context.ledger, context.status_queue, capacity, period))
-    return HTMLResponse(render(describe(overview, context.config, user)), headers=HEADERS)
+    config = context.config
+    limits = Limits.of(config.landing, config.store, config.lts, config.archiving, config.fixity, config.backup)
+    overview = await context.lanes.probes.run(lambda: look(context.ledger, context.status_queue, limits))
+    return HTMLResponse(render(describe(overview, config, user)), headers=HEADERS)
 
 
 @router.get("/login")

@@ -148,8 +148,9 @@ def _share(overview: Overview) -> Store:
     return Store(
         "Long-term storage",
         overview.share_percent,
-        f"of {size_text(space.total_bytes)} in use",
-        f"{size_text(space.free_bytes)} free, measured {age_text(space.measured_at, overview.at)} ago",
+        f"of {size_text(overview.share_usable_bytes)} in use",
+        f"{size_text(space.free_bytes)} free, of which {size_text(overview.floor_bytes)} must stay free; measured "
+        f"{age_text(space.measured_at, overview.at)} ago",
     )
 
 

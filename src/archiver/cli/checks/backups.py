@@ -8,9 +8,8 @@ from archiver.config.settings import BackupSettings, LedgerSettings
 from archiver.workflow.errors import ArchiverError
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.runs import BACKED_UP
+from archiver.workflow.overview import BACKUP_SLACK
 
-_SLACK = timedelta(hours=1)
-"""As long as the stack itself lets a backup take (deployment/postgres/backup-age.sh)."""
 _LOOK = "Look at the log of postgres-backup, and at the room in POSTGRES_BACKUP_FOLDER."
 
 
@@ -39,6 +38,6 @@ def _age(group: Group, database: str, age: timedelta | None, every: timedelta) -
     told = (
         f"the newest was made {age / timedelta(hours=1):,.1f} h ago, one is due every {every / timedelta(hours=1):g} h"
     )
-    if age > every + _SLACK:
+    if age > every + BACKUP_SLACK:
         return group.bad(name, f"{told}. {_LOOK}")
     return group.good(name, told)

@@ -1,10 +1,10 @@
 """Flow runs made for jobs, signs of life of services, and when databases were backed up."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.workflow.ledger.database import Database, clock, fields
@@ -15,6 +15,9 @@ BACKED_UP: Final = ("ledger", "prefect")
 """Databases that `deployment/postgres/backup.sh` backs up."""
 _BACKUP_OF: Final = "backup of "
 """Begins the name under which that script notes when the newest backup of a database was made."""
+
+STUCK_ON: Final = "stuck on "
+"""Begins the name under which it is noted when a task of the reconciliation failed last in this way."""
 
 
 class Runs(Database):
@@ -35,17 +38,22 @@ class Runs(Database):
         return [RunRecord(**fields(row)) for row in rows]
 
 
+def note_now(connection: Connection, service: str) -> None:
+    """Notes that `service` gave a sign of life, with the transaction of `connection`."""
+    connection.execute(
+        insert(services)
+        .values(service=service, beat_at=clock)
+        .on_conflict_do_update(index_elements=[services.c.service], set_={"beat_at": clock})
+    )
+
+
 class Services(Database):
     """When services last gave a sign of life."""
 
     def beat(self, service: str) -> None:
         """Notes that `service` is alive now."""
         with self._transaction() as connection:
-            connection.execute(
-                insert(services)
-                .values(service=service, beat_at=clock)
-                .on_conflict_do_update(index_elements=[services.c.service], set_={"beat_at": clock})
-            )
+            note_now(connection, service)
 
     def last_beat(self, service: str) -> datetime | None:
         """When `service` was last alive; None when it never was."""
@@ -53,6 +61,15 @@ class Services(Database):
             return connection.execute(
                 select(services.c.beat_at).where(services.c.service == service)
             ).scalar_one_or_none()
+
+    def stuck_on(self, within: timedelta) -> list[str]:
+        """Codes of the errors that a task of the reconciliation failed with lately, until somebody acts."""
+        lately = select(services.c.service).where(
+            services.c.service.startswith(STUCK_ON, autoescape=True), services.c.beat_at > clock - within
+        )
+        with self._transaction() as connection:
+            names = connection.execute(lately.order_by(services.c.service)).scalars().all()
+        return [name.removeprefix(STUCK_ON) for name in names]
 
     def backups(self) -> dict[str, datetime]:
         """When the newest backup of each database was made; those of which none is known are left out."""

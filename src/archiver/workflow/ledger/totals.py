@@ -19,6 +19,7 @@ from archiver.workflow.ledger.records import (
     Stage,
     StageCount,
 )
+from archiver.workflow.ledger.runs import STUCK_ON, note_now
 from archiver.workflow.ledger.tables import (
     counters,
     datablocks,
@@ -41,6 +42,7 @@ class Totals(Database):
         """Counts a task of the reconciliation that fails, in this pass, until somebody acts."""
         with self._transaction() as connection:
             add_to_counter(connection, STUCK_TASKS, code, 1)
+            note_now(connection, f"{STUCK_ON}{code}")
 
     def counters(self) -> list[Counter]:
         """Everything counted so far."""
