@@ -122,6 +122,9 @@ class Reconciliation:
     _silences: dict[uuid.UUID, _Silence] = field(default_factory=dict)
     _measured: dict[str, datetime] = field(default_factory=dict)
     _uploads_listed_at: datetime = _LONG_AGO
+    _surprises: dict[str, str] = field(default_factory=dict)
+    """Errors of this pass that nobody foresaw, by task."""
+    _surprises_told: set[str] = field(default_factory=set)
 
     def reconcile(self, *, whole_share: bool = False) -> Report:
         """One pass. What fails does not stop the rest, and is tried again in the next pass.
@@ -147,7 +150,10 @@ class Reconciliation:
             except ArchiverError as error:
                 report.failed.append(f"{name}: {error}")
                 log.warning("reconciliation_failed", part=name, error=str(error))
+            except Exception as error:  # noqa: BLE001  # nobody is at hand: the other parts must be done all the same
+                report.failed.append(self._unforeseen(name, error))
         self._compare_share(report, whole_share=whole_share)
+        self._tell_unforeseen()
         if not report.failed:
             try:
                 self.ledger.beat(SERVICE)
@@ -177,9 +183,35 @@ class Reconciliation:
             log.error("reconciliation_stuck", task=name, error=str(error))  # noqa: TRY400 - the text says it all
             self.ledger.count_stuck_task(error.code)
             return
+        except Exception as error:  # noqa: BLE001  # nobody is at hand: the other tasks must be done all the same
+            report.alarms.append(self._unforeseen(name, error))
+            return
         if action is not None:
             report.done.append(action)
             log.info("reconciled", action=action)
+
+    def _unforeseen(self, name: str, error: Exception) -> str:
+        """What nobody foresaw is told by everything there is: log, counter and channel; in words for the report."""
+        text = f"{name}: unexpected {type(error).__name__}: {error}"
+        log.error("reconciliation_stuck", task=name, error=text, exc_info=error)
+        self._surprises[name] = text
+        try:
+            self.ledger.count_stuck_task(PermanentError.code)
+        except ArchiverError as uncounted:
+            log.warning("reconciliation_failed", part="counting what is stuck", error=str(uncounted))
+        return text
+
+    def _tell_unforeseen(self) -> None:
+        """Once for each, and again where it comes back after a pass without it."""
+        surprises, self._surprises = self._surprises, {}
+        self._surprises_told &= surprises.keys()
+        new = [text for name, text in surprises.items() if name not in self._surprises_told]
+        if not new:
+            return
+        title = f"Archiver: reconciliation met {len(new)} errors that nobody foresaw"
+        advice = "Look at its log, which has the traceback, and report it. Everything else goes on."
+        if self.channel.send(title, "\n".join([*new[:_LISTED], advice]), Weight.FAILURE):
+            self._surprises_told |= surprises.keys()
 
     # ------------------------------------------------------------------------------------------ runs of jobs
 
@@ -463,6 +495,8 @@ class Reconciliation:
         except ArchiverError as error:
             report.failed.append(f"ledger against share: {error}")
             log.warning("reconciliation_failed", part="ledger against share", error=str(error))
+        except Exception as error:  # noqa: BLE001  # nobody is at hand: the next passes must be made all the same
+            report.failed.append(self._unforeseen("ledger against share", error))
 
 
 def _again(job: Job) -> str:

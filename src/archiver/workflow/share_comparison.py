@@ -25,7 +25,14 @@ from archiver.config.settings import LtsSettings, ReconciliationSettings
 from archiver.workflow.bags import take_turn, unfinished_files
 from archiver.workflow.claims import claimed
 from archiver.workflow.dry_run import DryChild
-from archiver.workflow.errors import NAMES_SHOWN, ArchiverError, ClaimLostError, DatasetBusyError, UnsafeNameError
+from archiver.workflow.errors import (
+    NAMES_SHOWN,
+    ArchiverError,
+    ClaimLostError,
+    DatasetBusyError,
+    PermanentError,
+    UnsafeNameError,
+)
 from archiver.workflow.holdings.rebuilding import Adoption, AdoptionOutcome, LedgerRebuilding
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.facts import LTS_IDENTITY
@@ -134,10 +141,17 @@ class ShareComparison:
         try:
             yield
         except ArchiverError as error:
-            self._walk, self._trouble = None, error
-            self._next_at = time.monotonic() + _PAUSE_S
-            self._child.close()
+            self._give_up(error)
             raise
+        except Exception as error:
+            # A walk that was broken off must not be taken for one that came to its end.
+            self._give_up(PermanentError(f"Unexpected {type(error).__name__}: {error}. See the log of reconciliation."))
+            raise
+
+    def _give_up(self, error: ArchiverError) -> None:
+        self._walk, self._trouble = None, error
+        self._next_at = time.monotonic() + _PAUSE_S
+        self._child.close()
 
     def _begin(self) -> Iterator[Adoption]:
         self._disagreeing = set()

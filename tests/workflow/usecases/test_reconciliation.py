@@ -25,11 +25,12 @@ from structlog.testing import capture_logs
 from archiver.config.settings import QueueSettings, ReconciliationSettings
 from archiver.local.postgres import PostgresServer
 from archiver.local.scicat.defaults import ARCHIVER
+from archiver.workflow.catalogue.models import Job
 from archiver.workflow.claims import claimed
 from archiver.workflow.dry_run import DryCatalogue, DryLedger, DryQueue, DryStore, unheard
 from archiver.workflow.holdings.rebuilding import note_event_in_ledger
 from archiver.workflow.isolation import ChildProcess
-from archiver.workflow.job_queue import DATASET_TAG, DEPLOYMENTS, JobQueue, QueuedRun
+from archiver.workflow.job_queue import DATASET_TAG, DEPLOYMENTS, JobQueue, QueuedRun, RunState
 from archiver.workflow.ledger.counters import STUCK_TASKS
 from archiver.workflow.ledger.records import RetirementState, UploadState
 from archiver.workflow.ledger.tables import metadata
@@ -490,6 +491,51 @@ def test_a_job_that_is_refused_is_an_alarm_in_each_pass_and_neither_stops_the_ot
     counted = {each.label: each.count for each in ledger.counters() if each.name == STUCK_TASKS}
     assert counted == {"catalogue-refused": 2}
     assert len(office.reconcile().done) == 1
+
+
+def test_an_error_that_nobody_foresaw_is_told_and_neither_stops_the_others_nor_the_service(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, _ = office.archive_job()
+    other, _ = office.archive_job()
+    channel = Told()
+    service = office.reconciliation(channel=channel)
+    job_of, ledger = service.catalogue.job, office.facility.tools.ledger
+
+    def job(job_id: str) -> Job:
+        if job_id == odd:
+            raise KeyError("a document of another form")
+        return job_of(job_id)
+
+    monkeypatch.setattr(service.catalogue, "job", job)
+    with capture_logs() as logs:
+        first, second = service.reconcile(), service.reconcile()
+
+    for report in (first, second):
+        assert report.alarms == [f"job {odd}: unexpected KeyError: 'a document of another form'"]
+        assert report.failed == []
+    assert office.states(other) == ["SCHEDULED"]
+    assert channel.titles == ["Archiver: reconciliation met 1 errors that nobody foresaw"]
+    assert all("exc_info" in each for each in logs if each["event"] == "reconciliation_stuck")
+    counted = {each.label: each.count for each in ledger.counters() if each.name == STUCK_TASKS}
+    assert counted == {"permanent": 2}
+
+
+def test_a_part_that_ends_in_an_error_that_nobody_foresaw_fails_the_pass_and_the_other_parts_are_done(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, _ = office.archive_job()
+    service = office.reconciliation()
+
+    def unfinished_dataset_runs() -> list[RunState]:
+        raise TypeError("of another form")
+
+    monkeypatch.setattr(service.queue, "unfinished_dataset_runs", unfinished_dataset_runs)
+    report = service.reconcile()
+
+    assert report.failed == ["dead runs: unexpected TypeError: of another form"]
+    assert office.states(job_id) == ["SCHEDULED"]
+    assert office.facility.tools.ledger.last_beat(SERVICE) is None
 
 
 def test_a_job_that_could_not_be_ended_for_the_moment_keeps_the_pass_from_counting(office: Office) -> None:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -11,10 +11,11 @@ from archiver.workflow.bags import turn_path, unfinished_files
 from archiver.workflow.errors import WrongShareError
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import DatablockRecord, Stage
-from archiver.workflow.names import SMOKE_PREFIX, archive_id, bag_folder
+from archiver.workflow.names import DATASETS_FOLDER, SMOKE_PREFIX, archive_id, bag_folder
 from archiver.workflow.notifications import open_channel
 from archiver.workflow.share_comparison import ShareComparison, ShareFinding
 from archiver.workflow.storage.lts import IDENTITY_FILE, ShareAddress
+from archiver.workflow.tombstones import Event, EventKind, note_event
 from support.bags import ignore, make_bag, new_share
 from support.facility import Facility
 from support.operators_channel import run_receiver
@@ -132,6 +133,38 @@ def test_operators_are_told_of_disagreements_when_they_appear_and_not_again(
         compare(comparison)
         assert receiver.titles[2:] == ["Archiver: ledger and share disagree on 1 data sets"]
         assert f"{pids[3]} (missing)" in receiver.got[-1]["message"]
+
+
+def test_a_folder_whose_name_is_no_unicode_is_an_alarm_and_those_behind_it_are_compared(
+    comparison: ShareComparison, share: ShareAddress, ledger: Ledger
+) -> None:
+    make_bag(share, "20.500/a")
+    make_bag(share, "20.500/z")
+    (share.root / DATASETS_FOLDER / "20.500" / "M\udcfcller").mkdir()
+
+    found = compare(comparison)
+
+    assert [finding.text.split()[0] for finding in found if not finding.is_alarm] == ["20.500/a", "20.500/z"]
+    (alarm,) = [finding.text for finding in found if finding.is_alarm]
+    assert alarm.startswith(r"ledger and share disagree on 20.500/M\udcfcller (unreadable)")
+    assert [each.pid for each in ledger.disagreements()] == [r"20.500/M\udcfcller"]
+    assert [finding.text for finding in compare(comparison)] == [alarm]
+
+
+def test_what_the_ledger_cannot_hold_of_one_data_set_does_not_keep_the_others_from_being_compared(
+    comparison: ShareComparison, share: ShareAddress, ledger: Ledger
+) -> None:
+    make_bag(share, "20.500/a")
+    make_bag(share, "20.500/z")
+    now = datetime.now(UTC)
+    retired = Event("20.500/a", EventKind.RETIRED, now, "ada", "a NUL \0 of somebody's hand", now, 1, 1, ())
+    note_event(ignore, share, retired, "test")
+
+    alarm, adopted = compare(comparison)
+
+    assert alarm.is_alarm
+    assert "ledger and share disagree on 20.500/a (unreadable): Unexpected DataError" in alarm.text
+    assert adopted.text.startswith("20.500/z is on the share")
 
 
 def test_a_tar_of_another_length_is_an_alarm(comparison: ShareComparison, share: ShareAddress, ledger: Ledger) -> None:

@@ -160,7 +160,9 @@ def look_at(progress: Progress, share: LongTermStorage, pid: str) -> Folder:
         if holding is not None and event is not None:
             holding = replace(holding, event=event.kind)
     except (PermanentError, UnsafeNameError) as error:
-        return Folder(path, Holding(pid, HoldingState.UNREADABLE, note=str(error)), is_parent=False)
+        # A name that is no UTF-8 can neither be kept in the ledger nor be shown: its odd bytes are spelled out.
+        shown = pid.encode("utf-8", "backslashreplace").decode("utf-8")
+        return Folder(path, Holding(shown, HoldingState.UNREADABLE, note=str(error)), is_parent=False)
     return Folder(path, holding, is_parent=bool(folders - _INSIDE_A_DATASET))
 
 

@@ -18,6 +18,7 @@ import structlog
 from archiver.workflow.datablocks.index import DatablockTotals
 from archiver.workflow.errors import (
     NAMES_SHOWN,
+    ArchiverError,
     ClaimLostError,
     DamagedError,
     DatasetBusyError,
@@ -222,8 +223,7 @@ class LedgerRebuilding:
         for holding in holdings.walk():
             if holding.state.is_withdrawn or holding.state is HoldingState.PUBLISHED:
                 published.add(holding.pid)
-                adoption = self._adopt(holding, progress) if holding.state.has_bag else None
-                yield replace(self._follow_events(holding, adoption), event=holding.event)
+                yield replace(self._settle(holding, progress), event=holding.event)
             else:
                 yield Adoption(holding.pid, _NOT_ADOPTED[holding.state], holding.datablocks or 0, holding.note)
         for record in self._ledger.datasets():
@@ -234,6 +234,19 @@ class LedgerRebuilding:
                 what = "tombstone" if record.stage in WITHDRAWN else "published bag"
                 detail = f"The ledger has it as {record.stage}, and there is no {what}. Look for it in the backup."
                 yield Adoption(record.pid, AdoptionOutcome.MISSING, len(self._ledger.datablocks(record.pid)), detail)
+
+    def _settle(self, holding: Holding, progress: Progress | None) -> Adoption:
+        try:
+            adoption = self._adopt(holding, progress) if holding.state.has_bag else None
+            return self._follow_events(holding, adoption)
+        except ArchiverError:
+            raise
+        except Exception as error:
+            # What nobody foresaw (a number in a tombstone that no database holds) is one data set's trouble: those
+            # behind it must be looked at, and the walk is not tried again before long.
+            log.exception("not_to_be_compared", pid=holding.pid)
+            detail = f"Unexpected {type(error).__name__}: {error}. The log has the traceback."
+            return Adoption(holding.pid, AdoptionOutcome.UNREADABLE, holding.datablocks or 0, detail)
 
     def _adopt(self, holding: Holding, progress: Progress | None) -> Adoption:
         pid = holding.pid
