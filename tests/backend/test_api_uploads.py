@@ -427,6 +427,42 @@ def test_a_storage_that_is_away_is_500_where_the_client_knows_nothing_else(start
         assert put(url, b"data").status_code == 503
 
 
+def test_the_space_of_an_abort_that_was_broken_off_still_counts(start_api: RunApi) -> None:
+    with start_api(store={"s3_endpoint": "http://127.0.0.1:9"}, landing={"upload_mode": UploadMode.EDGE}) as api:
+        pid = api.catalogue.new_dataset()
+        ingestor = api.client()
+        before = api.ledger.landing_usage().committed_bytes
+        ingestor.request_upload(pid)
+        reserved = api.ledger.landing_usage().committed_bytes - before
+        assert reserved > 0
+
+        assert ingestor.post("/s3/abortDatasetUpload", {"dataset_id": pid}).status_code == 503
+
+        upload = api.ledger.find_upload(pid)
+        assert upload is not None
+        assert (upload.state, upload.landed_bytes) == (UploadState.ABORTED, reserved)
+        assert api.ledger.landing_usage().committed_bytes - before == reserved
+        api.ledger.record_left_behind(pid, 0)
+
+
+def test_a_run_is_at_work_for_as_long_as_claims_are_kept(start_api: RunApi) -> None:
+    with start_api(archiving={"claim_timeout_s": 600}) as api:
+        pid = api.catalogue.new_dataset()
+        ingestor = api.client()
+        ingestor.request_upload(pid)
+        ingestor.post("/s3/finalizeDatasetUpload", finalize_body(pid))
+        api.ledger.claim_dataset(pid, "flow run", timedelta(minutes=10))
+        engine = open_engine(api.config.ledger.ledger_url.get_secret_value())
+        with engine.begin() as connection:
+            silent = "UPDATE datasets SET heartbeat_at = now() - interval '5 minutes' WHERE pid = :pid"
+            connection.execute(text(silent), {"pid": pid})
+        engine.dispose()
+
+        busy = ingestor.post("/s3/abortDatasetUpload", {"dataset_id": pid})
+
+        assert (busy.status_code, busy.json()["code"]) == (409, "dataset-busy")
+
+
 def test_direct_urls_go_to_the_public_address_of_the_landing_storage(start_api: RunApi) -> None:
     with start_api(
         landing={"upload_mode": UploadMode.DIRECT}, store={"s3_external_endpoint": "https://s3.facility.example"}

@@ -24,6 +24,7 @@ from archiver.backend.app import create_app
 from archiver.config.settings import (
     ApiConfiguration,
     ApiSettings,
+    ArchivingSettings,
     BackupSettings,
     CatalogueSettings,
     Environment,
@@ -302,6 +303,7 @@ class Parts:
             "ledger": LedgerSettings(ledger_url=SecretStr(self.ledger_url)),
             "lts": LtsSettings(),
             "backup": BackupSettings(postgres_backup_hours=24),
+            "archiving": ArchivingSettings(),
         }
         for concern, values in changes.items():
             concerns[concern] = concerns[concern].model_copy(update=values)

@@ -4,6 +4,7 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from datetime import timedelta
 from typing import Final
 
 import stamina
@@ -115,7 +116,16 @@ async def _open(config: ApiConfiguration, counted: Metrics, stack: AsyncExitStac
         access=access,
         login=OperatorLogin(identity, access, config.identity, key, f"{config.public_url}/login/callback"),
         tokens=ServiceTokens(identity, catalogue, ledger, access, config.identity),
-        uploads=DatasetUploads(ledger, store, catalogue, access, links, config.landing, config.store),
+        uploads=DatasetUploads(
+            ledger,
+            store,
+            catalogue,
+            access,
+            links,
+            config.landing,
+            config.store,
+            timedelta(seconds=config.archiving.claim_timeout_s),
+        ),
         office=office,
         streamer=streamer,
     )

@@ -36,8 +36,6 @@ LARGEST_PART = 5 * GIBIBYTE
 LONGEST_LIFETIME = timedelta(days=7)
 ACTIVITY_NOTED_EVERY = timedelta(hours=1)
 """Sending through the edge is noted by itself; what goes straight to the storage shows only by what is asked here."""
-UNFINISHED_RUN_S = 120.0
-"""A run that gave a sign of life so recently is still working."""
 ARCHIVE_STATUS_ARCHIVED = "datasetOnArchiveDisk"
 
 
@@ -88,8 +86,10 @@ class DatasetUploads:
         links: UploadLinks,
         landing: LandingZoneSettings,
         store_settings: ObjectStoreSettings,
+        claim_timeout: timedelta,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """A run that gave a sign of life less than `claim_timeout` ago is still working."""
         self._ledger = ledger
         self._store = store
         self._catalogue = catalogue
@@ -98,6 +98,7 @@ class DatasetUploads:
         self._landing = landing
         self._bucket = store_settings.s3_landingzone_bucket
         self._public_endpoint = store_settings.public_endpoint
+        self._claim_timeout = claim_timeout
         self._clock = clock
 
     def request(self, caller: Principal, pid: str, size_gib: int) -> str:
@@ -206,6 +207,7 @@ class DatasetUploads:
     def abort(self, caller: Principal, pid: str) -> None:
         """Empties the landing zone of the data set and gives its space free. Aborting again is no error.
 
+        Where it does not get to its end, what is left counts on and is reported: abort again, or upload anew.
         A finished upload can be taken back until its data set is archived, so that it can be uploaded anew.
 
         Raises:
@@ -221,8 +223,9 @@ class DatasetUploads:
         if upload is not None and (finalized or upload.state is UploadState.OPEN):
             self._require_holder(caller, upload)
         if not finalized:
-            # First, so that nothing more is granted while the objects are being deleted.
-            self._ledger.abort_upload(pid)
+            # First, so that nothing more is granted while the objects are being deleted. Their space is free only
+            # when they are gone: whatever comes in between must leave it counted.
+            self._ledger.abort_upload(pid, emptied=False)
         self._drop_multiparts(pid)
         left = self._store.delete(self._bucket, self._store.list(self._bucket, dataset_prefix(pid)))
         if left:
@@ -283,7 +286,7 @@ class DatasetUploads:
             recorded is not None
             and recorded.holder is not None
             and recorded.heartbeat_at is not None
-            and (self._clock() - recorded.heartbeat_at).total_seconds() < UNFINISHED_RUN_S
+            and self._clock() - recorded.heartbeat_at < self._claim_timeout
         ):
             raise DatasetBusyError(f"{pid} is being archived by {recorded.holder}. Wait until that run has ended.")
 

@@ -45,6 +45,7 @@ from archiver.workflow.ledger.records import (
     UploadRecord,
     UploadState,
 )
+from archiver.workflow.ledger.uploads import LIVE
 from archiver.workflow.names import DATASETS_FOLDER, RAW_FILES, dataset_prefix
 from archiver.workflow.notifications import Channel, Nobody, Weight, open_channel
 from archiver.workflow.retirement import tell_retirement
@@ -65,6 +66,10 @@ _LEFTOVERS = timedelta(days=1)
 """How long multipart uploads of an upload that was closed are looked for."""
 _MEASURE_EVERY = timedelta(minutes=15)
 """Measuring an upload lists all its objects."""
+
+_LATE = timedelta(days=8)
+"""URLs of an upload work on for 7 days at most after its end, and what is begun with one then takes its time."""
+_LATE_EVERY = timedelta(hours=1)
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _LISTED = 50
@@ -346,7 +351,7 @@ class Reconciliation:
             return None
         # Looked at after the list was read: what a new upload of this data set begins is not in it.
         upload = self.ledger.find_upload(pid)
-        if upload is not None and upload.state in (UploadState.OPEN, UploadState.FINALIZED):
+        if upload is not None and upload.state in LIVE:
             return None
         for key, upload_id in begun:
             self.store.abort_multipart(self.landing_bucket, key, upload_id)
@@ -354,22 +359,31 @@ class Reconciliation:
         return f"{len(begun)} unfinished multipart uploads of {pid} aborted"
 
     def _landing_zone(self) -> Iterator[Task]:
-        """What lies in the landing zone is compared with what was reserved; grants count the larger of the two."""
+        """What lies in the landing zone is compared with what was reserved; grants count the larger of the two.
+
+        Also where an upload ended: a URL that was handed out before may still be used.
+        """
         now = self.clock()
-        taking = [*self.ledger.uploads(), *self.ledger.left_behind()]
-        self._measured = {each.pid: self._measured[each.pid] for each in taking if each.pid in self._measured}
-        for upload in taking:
-            if now - self._measured.get(upload.pid, _LONG_AGO) >= _MEASURE_EVERY:
-                yield f"the landing zone of {upload.pid}", partial(self._measure, upload)
+        due = {each.pid: (each, _LATE_EVERY) for each in self.ledger.closed_since(now - _LATE)}
+        taking = [*self.ledger.left_behind(), *self.ledger.uploads()]  # where both have one, the live one
+        due |= {each.pid: (each, _MEASURE_EVERY) for each in taking}
+        self._measured = {pid: at for pid, at in self._measured.items() if pid in due}
+        for pid, (upload, every) in due.items():
+            if now - self._measured.get(pid, _LONG_AGO) >= every:
+                yield f"the landing zone of {pid}", partial(self._measure, upload)
 
     def _measure(self, upload: UploadRecord) -> str | None:
         landed = self.store.usage(self.landing_bucket, dataset_prefix(upload.pid)).bytes
         self._measured[upload.pid] = self.clock()
+        if upload.state not in LIVE:
+            self.ledger.record_left_behind(upload.pid, landed)
+            if landed == upload.landed_bytes:
+                return None
+            if not landed:
+                return f"nothing of {upload.pid} lies in the landing zone any more: its upload is {upload.state}"
+            return f"{landed} bytes of {upload.pid} lie in the landing zone and count: its upload is {upload.state}"
         if landed == upload.landed_bytes:
             return None
-        if upload.state is UploadState.EXPIRED:
-            self.ledger.record_left_behind(upload.pid, landed)
-            return f"{landed} bytes that an expired upload of {upload.pid} left still lie in the landing zone"
         self.ledger.record_landed(upload.pid, landed)
         if landed <= max(upload.reserved_bytes, upload.landed_bytes):
             return None
@@ -444,7 +458,7 @@ class Reconciliation:
     def _abandon_upload(self, begun: OpenMultipart) -> str | None:
         pid, mark, _ = begun.key.removeprefix(f"{DATASETS_FOLDER}/").partition(f"/{RAW_FILES}/")
         upload = self.ledger.find_upload(pid)
-        if not mark or (upload is not None and upload.state in (UploadState.OPEN, UploadState.FINALIZED)):
+        if not mark or (upload is not None and upload.state in LIVE):
             return None
         self.store.abort_multipart(self.landing_bucket, begun.key, begun.upload_id)
         self.ledger.close_multipart(pid, begun.key, begun.upload_id)

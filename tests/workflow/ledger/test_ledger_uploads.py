@@ -147,6 +147,32 @@ def test_an_aborted_upload_gives_its_space_back(ledger: Ledger, reserve: Reserve
     assert ledger.held_objects("a") == []
 
 
+def test_the_space_of_an_aborted_upload_counts_until_its_objects_are_gone(ledger: Ledger, reserve: Reserve) -> None:
+    reserve("a", 1000)
+    ledger.abort_upload("a", emptied=False)
+    assert ledger.landing_usage() == LandingUsage(0, 1000, 1000, 0, 0, 1000)
+    with pytest.raises(NoLandingSpaceError):
+        reserve("b", 1)
+    ledger.record_left_behind("a", 300)
+    reserve("b", 700)
+    assert reserve("a", 200).landed_bytes == 300
+    ledger.record_left_behind("a", 500)  # that of the new upload: counted there
+    assert ledger.landing_usage() == LandingUsage(900, 300, 1000, 2, 0)
+
+
+def test_what_comes_after_the_end_of_an_upload_counts(ledger: Ledger, reserve: Reserve) -> None:
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    reserve("a", 600)
+    ledger.finalize_upload("a", 600)
+    ledger.landing_emptied("a")
+    reserve("b")
+    assert [each.pid for each in ledger.closed_since(before)] == ["a"]
+    assert ledger.closed_since(datetime.now(UTC) + timedelta(minutes=1)) == []
+    ledger.record_left_behind("a", 950)
+    with pytest.raises(NoLandingSpaceError):
+        reserve("c", 51)
+
+
 def test_a_finalized_upload_cannot_be_aborted(ledger: Ledger, reserve: Reserve) -> None:
     reserve("a")
     ledger.finalize_upload("a", 100)

@@ -677,6 +677,43 @@ def test_more_in_the_landing_zone_than_was_reserved_is_counted_and_told_once(off
     assert facility.tools.ledger.landing_usage().committed_bytes == 5000
 
 
+def test_what_an_abort_that_was_broken_off_left_is_measured_and_told(office: Office) -> None:
+    facility, ledger = office.facility, office.facility.tools.ledger
+    pid = facility.ingest({"left": bytes(700)})
+    reserve(facility, pid, timedelta(hours=1), reserved=1000)
+    ledger.abort_upload(pid, emptied=False)
+    service = office.reconciliation()
+
+    assert service.reconcile().done == [f"700 bytes of {pid} lie in the landing zone and count: its upload is aborted"]
+
+    assert ledger.landing_usage().left_behind_bytes == 700
+    tools = facility.tools
+    tools.store.delete(facility.bucket, tools.store.list(facility.bucket, dataset_prefix(pid)))
+    office.clock.ahead = 16 * MINUTE
+    told = f"nothing of {pid} lies in the landing zone any more: its upload is aborted"
+    assert service.reconcile().done == [told]
+    assert ledger.landing_usage().committed_bytes == 0
+
+
+def test_what_is_sent_by_an_old_url_after_the_end_of_an_upload_counts_and_is_told(office: Office) -> None:
+    facility, ledger = office.facility, office.facility.tools.ledger
+    pid = facility.new_dataset()
+    reserve(facility, pid, timedelta(hours=1), reserved=1000)
+    ledger.finalize_upload(pid, 1000)
+    ledger.landing_emptied(pid)
+    service = office.reconciliation()
+    assert service.reconcile() == Report()
+    facility.upload(pid, {"late": bytes(300)})
+
+    office.clock.ahead = timedelta(hours=1)
+    assert service.reconcile().done == [f"300 bytes of {pid} lie in the landing zone and count: its upload is emptied"]
+    assert ledger.landing_usage().committed_bytes == 300
+
+    office.clock.ahead = timedelta(days=9)  # it counts for as long as it lies there
+    assert service.reconcile() == Report()
+    assert ledger.landing_usage().committed_bytes == 300
+
+
 def test_landed_bytes_within_the_reservation_are_noted_in_silence(office: Office) -> None:
     facility = office.facility
     pid = facility.ingest({"small": bytes(500)})

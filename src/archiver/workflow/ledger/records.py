@@ -129,7 +129,7 @@ class LandingUsage:
     open_uploads: int
     finalized_uploads: int
     left_behind_bytes: int = 0
-    """Of what lies there: what expired uploads left."""
+    """Of what lies there: what closed uploads left."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, literal, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, case, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.workflow.ledger.database import Database, clock, fields, lock_until_commit
@@ -27,8 +27,11 @@ LIVE = (UploadState.OPEN, UploadState.FINALIZED)
 _is_live = uploads.c.state.in_(LIVE)
 _is_open = uploads.c.state == UploadState.OPEN
 _committed: ColumnElement[int] = func.greatest(uploads.c.reserved_bytes, uploads.c.landed_bytes, uploads.c.held_bytes)
-_is_left_behind = (uploads.c.state == UploadState.EXPIRED) & (uploads.c.landed_bytes > 0)
-"""Of an expired upload nothing is reserved any more, but what it uploaded still lies there."""
+_is_left_behind = ~_is_live & (uploads.c.landed_bytes > 0)
+"""Of a closed upload nothing is reserved any more, but what it uploaded still lies there: it expired, its abort was
+broken off, or a URL was used after its end."""
+_is_newest = uploads.c.id.in_(select(func.max(uploads.c.id)).group_by(uploads.c.pid))
+"""The last upload of its data set."""
 _takes_space = or_(_is_live, _is_left_behind)
 _taken: ColumnElement[int] = case((_is_live, _committed), else_=uploads.c.landed_bytes)
 
@@ -50,14 +53,12 @@ def _live_upload(connection: Connection, pid: str) -> UploadRecord | None:
     return None if row is None else _record(row)
 
 
-def _close(connection: Connection, state: UploadState, *conditions: ColumnElement[bool]) -> list[UploadRecord]:
+def _close(
+    connection: Connection, state: UploadState, *conditions: ColumnElement[bool], **changes: ColumnElement[int]
+) -> list[UploadRecord]:
     """Ends open uploads."""
-    rows = connection.execute(
-        update(uploads)
-        .where(_is_open, *conditions)
-        .values(state=state, held_bytes=0, touched_at=clock)
-        .returning(uploads)
-    ).all()
+    values = {"state": state, "held_bytes": 0, "touched_at": clock, **changes}
+    rows = connection.execute(update(uploads).where(_is_open, *conditions).values(values).returning(uploads)).all()
     return [_record(row) for row in rows]
 
 
@@ -118,7 +119,7 @@ class Uploads(Database):
             if others + max(needed, int(left)) > capacity_bytes:
                 raise NoLandingSpaceError(max(capacity_bytes - int(others), 0), reserved_bytes)
             if present is None:
-                # What an expired upload of the data set left behind is this one's from now on.
+                # What a closed upload of the data set left behind is this one's from now on.
                 connection.execute(update(uploads).where(_is_left_behind, uploads.c.pid == pid).values(landed_bytes=0))
                 statement = (
                     insert(uploads)
@@ -201,8 +202,11 @@ class Uploads(Database):
         self._forget_objects(upload_objects.c.upload_id == row.id)
         return _record(row)
 
-    def abort_upload(self, pid: str) -> UploadRecord | None:
+    def abort_upload(self, pid: str, *, emptied: bool = True) -> UploadRecord | None:
         """Gives an open upload up and its space free; None when there is none.
+
+        Where its objects are still to be deleted (not `emptied`), the space counts on as left behind until
+        `record_left_behind` says what is there.
 
         Raises:
             UploadFinalizedError: the upload is finished; its data is on its way into the archive.
@@ -213,7 +217,8 @@ class Uploads(Database):
                 return None
             if present.state is UploadState.FINALIZED:
                 raise UploadFinalizedError(f"The upload of {pid} is finished and can no longer be aborted.")
-            (closed,) = _close(connection, UploadState.ABORTED, uploads.c.pid == pid)
+            left = literal(0, BigInteger) if emptied else _committed
+            (closed,) = _close(connection, UploadState.ABORTED, uploads.c.pid == pid, landed_bytes=left)
         self._forget_objects(
             upload_objects.c.upload_id.in_(select(uploads.c.id).where(uploads.c.pid == pid, ~_is_open))
         )
@@ -252,27 +257,29 @@ class Uploads(Database):
         with self._transaction() as connection:
             connection.execute(update(uploads).where(uploads.c.pid == pid, _is_live).values(landed_bytes=landed_bytes))
 
+    def closed_since(self, since: datetime) -> list[UploadRecord]:
+        """Uploads that ended since then in any way, where the data set has no newer one; oldest first."""
+        statement = select(uploads).where(_is_newest, ~_is_live, uploads.c.touched_at >= since).order_by(uploads.c.id)
+        with self._transaction() as connection:
+            return [_record(row) for row in connection.execute(statement)]
+
     def left_behind(self) -> list[UploadRecord]:
-        """Expired uploads of which something still lies in the landing zone, oldest first."""
+        """Closed uploads of which something still lies in the landing zone, oldest first."""
         with self._transaction() as connection:
             rows = connection.execute(select(uploads).where(_is_left_behind).order_by(uploads.c.id)).all()
         return [_record(row) for row in rows]
 
     def record_left_behind(self, pid: str, landed_bytes: int) -> None:
-        """Notes how many bytes of the data set lie in the landing zone without an upload: its newest one expired.
+        """Notes how many bytes of the data set lie in the landing zone without an upload: its newest one is closed.
 
-        Nothing happens where that is not so.
+        Where it is not, they are those of that one.
         """
-        newest = select(func.max(uploads.c.id)).where(uploads.c.pid == pid).scalar_subquery()
+        landed = case((_is_newest, literal(landed_bytes, BigInteger)), else_=literal(0, BigInteger))
         with self._transaction() as connection:
-            connection.execute(
-                update(uploads)
-                .where(uploads.c.id == newest, uploads.c.state == UploadState.EXPIRED)
-                .values(landed_bytes=landed_bytes)
-            )
+            connection.execute(update(uploads).where(uploads.c.pid == pid, ~_is_live).values(landed_bytes=landed))
 
     def landing_usage(self) -> LandingUsage:
-        """What the open and finalized uploads take of the landing zone, and what expired ones left there."""
+        """What the open and finalized uploads take of the landing zone, and what closed ones left there."""
         statement = select(
             _total(uploads.c.reserved_bytes, _is_live),
             _total(uploads.c.landed_bytes),
