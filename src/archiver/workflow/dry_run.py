@@ -118,6 +118,9 @@ class DryLedger(Ledger):
             raise DatasetBusyError(f"{archive_id} is being copied by {record.holder}.")
         return RetrievalClaim(archive_id, _NO_FENCE, holder)
 
+    def heartbeat_retrieval(self, claim: RetrievalClaim) -> None:
+        """Nothing."""
+
     def release_retrieval(self, claim: RetrievalClaim) -> None:
         """Nothing."""
 
@@ -222,6 +225,9 @@ class DryLedger(Ledger):
 
     def beat(self, service: str) -> None:
         """Nothing: a dry run is no sign of life."""
+
+    def count_error(self, code: str) -> None:
+        """Nothing."""
 
     def count_stuck_task(self, code: str) -> None:
         """Nothing."""

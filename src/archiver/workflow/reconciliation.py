@@ -24,7 +24,7 @@ from archiver.workflow.archiving import report_archiving_failure
 from archiver.workflow.attempts import submit_again
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue.models import Job
-from archiver.workflow.claims import claimed
+from archiver.workflow.claims import Heartbeat, claimed
 from archiver.workflow.dry_run import DryCatalogue, DryLedger, DryQueue, DryStore, unheard
 from archiver.workflow.errors import (
     ArchiverError,
@@ -59,7 +59,6 @@ log = structlog.get_logger("archiver.workflow.reconciliation")  # by name: run w
 SERVICE = "reconciliation"
 """Name of this service's sign of life in the ledger."""
 _JOB_TYPES = tuple(str(each) for each in JobType)
-_REMOVAL_CLAIM = timedelta(minutes=2)
 _STARTING = timedelta(minutes=15)
 """A run that is being started gives no sign of life meanwhile, and its image may have to be fetched first."""
 _LEFTOVERS = timedelta(days=1)
@@ -306,6 +305,8 @@ class Reconciliation:
                 log.warning("dataset_not_told", job_id=job.id, pid=dataset.pid, error=str(error))
         self.catalogue.update_job(job.id, JobStatus.UNSUCCESSFUL, message)
         self.channel.send(f"Archiver: {job.type} job {job.id} given up", message, Weight.FAILURE)
+        for _ in range(max(1, len(job.datasets))):  # now that the job has ended: until then this is tried again
+            self.ledger.count_error(PermanentError.code)
         return f"job {job.id} given up: {message}"
 
     def _tell(self, job: Job, pid: str, error: PermanentError) -> None:
@@ -417,11 +418,15 @@ class Reconciliation:
 
     def _remove_copy(self, archive_id: str) -> str | None:
         try:
-            claim = self.ledger.claim_retrieval(archive_id, self._name, _REMOVAL_CLAIM)
+            claim = self.ledger.claim_retrieval(archive_id, self._name, self.claim_timeout)
         except DatasetBusyError:
             return None
         try:
-            removed = self._remove_claimed_copy(claim)
+            # Deleting may be tried again for minutes. Whoever took the claim over meanwhile would make the same copy
+            # anew, and nothing tells that one from this.
+            every_s = self.claim_timeout.total_seconds() / 4
+            with Heartbeat(lambda: self.ledger.heartbeat_retrieval(claim), every_s) as heart:
+                removed = self._remove_claimed_copy(claim, heart)
         except ArchiverError:
             self.ledger.release_retrieval(claim)
             raise
@@ -430,14 +435,18 @@ class Reconciliation:
             return None
         return f"expired copy {archive_id} removed"
 
-    def _remove_claimed_copy(self, claim: RetrievalClaim) -> bool:
+    def _remove_claimed_copy(self, claim: RetrievalClaim, heart: Heartbeat) -> bool:
         if not self.ledger.begin_removal(claim, self.clock()):
             return False
         for begun in self.store.list_multiparts(self.retrieval_bucket, claim.archive_id):
             if begun.key == claim.archive_id:
                 self.store.abort_multipart(self.retrieval_bucket, begun.key, begun.upload_id)
-        listed = self.store.list(self.retrieval_bucket, claim.archive_id)
-        self.store.delete(self.retrieval_bucket, [each for each in listed if each.key == claim.archive_id])
+        listed = [
+            each for each in self.store.list(self.retrieval_bucket, claim.archive_id) if each.key == claim.archive_id
+        ]
+        heart.check()
+        self.ledger.heartbeat_retrieval(claim)  # the last look before it: this pass may have stood still
+        self.store.delete(self.retrieval_bucket, listed)
         self.ledger.forget_retrieval(claim.archive_id, claim)
         return True
 

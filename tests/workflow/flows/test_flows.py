@@ -20,6 +20,7 @@ from archiver.config.settings import FlowConfiguration
 from archiver.workflow.flows.archive import archive_datasetlist
 from archiver.workflow.flows.monitor import artifact_key
 from archiver.workflow.flows.retrieve import retrieve_datasetlist
+from archiver.workflow.ledger.counters import ERRORS
 from archiver.workflow.ledger.errors import LedgerError
 from archiver.workflow.ledger.records import Stage
 from archiver.workflow.tools import Tools, open_tools
@@ -170,6 +171,8 @@ def test_a_job_of_another_type_is_ended_with_a_message(registered: Facility) -> 
     assert state.is_failed()
     assert registered.job(job_id)["statusCode"] == "finishedWithDatasetErrors"
     assert "is of type 'retrieve', not 'archive'" in registered.job(job_id)["statusMessage"]
+    counted = {each.label: each.count for each in registered.tools.ledger.counters() if each.name == ERRORS}
+    assert counted == {"bad-job": 1}
 
 
 def test_an_unknown_job_fails_with_a_message(registered: Facility) -> None:

@@ -31,7 +31,7 @@ from archiver.workflow.dry_run import DryCatalogue, DryLedger, DryQueue, DryStor
 from archiver.workflow.holdings.rebuilding import note_event_in_ledger
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.job_queue import DATASET_TAG, DEPLOYMENTS, JobQueue, QueuedRun, RunState
-from archiver.workflow.ledger.counters import STUCK_TASKS
+from archiver.workflow.ledger.counters import ERRORS, STUCK_TASKS
 from archiver.workflow.ledger.records import RetirementState, UploadState
 from archiver.workflow.ledger.tables import metadata
 from archiver.workflow.names import DATASETS_FOLDER, TEMPORARY_MARK, dataset_prefix
@@ -40,7 +40,7 @@ from archiver.workflow.reconciliation import SERVICE, Reconciliation, Report
 from archiver.workflow.retirement import tell_retirement
 from archiver.workflow.share_comparison import ShareComparison
 from archiver.workflow.storage.lts import IDENTITY_FILE
-from archiver.workflow.storage.s3_records import OpenMultipart
+from archiver.workflow.storage.s3_records import OpenMultipart, StoredObject
 from archiver.workflow.tombstones import Event, EventKind, note_event, remove_bag
 from support.bags import make_bag
 from support.facility import Facility
@@ -359,6 +359,8 @@ def test_after_the_last_attempt_the_job_ends_and_the_data_set_says_why(office: O
     assert job["statusCode"] == "finishedUnsuccessful"
     assert job["statusMessage"] == lifecycle["archiveReturnMessage"] == done.partition("given up: ")[2]
     assert lifecycle["archiveStatusMessage"] == "scheduleArchiveJobFailed"
+    counted = {each.label: each.count for each in office.facility.tools.ledger.counters() if each.name == ERRORS}
+    assert counted == {"permanent": 1}
     assert office.reconcile() == Report()
     assert office.states(job_id) == ["CRASHED"] * 3
 
@@ -771,6 +773,52 @@ def test_a_copy_that_a_run_works_on_stays(office: Office) -> None:
 
     ledger.release_retrieval(claim)
     assert office.reconcile().done == [f"expired copy {archive_id} removed"]
+
+
+def test_a_removal_that_was_replaced_does_not_delete_the_copy_that_was_made_anew(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools, ledger = office.facility.tools, office.facility.tools.ledger
+    archive_id = retrieve(office.facility)
+    office.clock.ahead = timedelta(days=30)
+    service = office.reconciliation()
+    listed = service.store.list
+
+    def meanwhile(bucket: str, prefix: str) -> Iterator[StoredObject]:
+        yield from listed(bucket, prefix)
+        if prefix == archive_id:  # as a run does to which this pass seems dead
+            claim = ledger.claim_retrieval(archive_id, "a run", timedelta())
+            ledger.record_retrieved(claim, 1, "ab" * 32, datetime.now(UTC) + timedelta(days=60))
+
+    monkeypatch.setattr(service.store, "list", meanwhile)
+    report = service.reconcile()
+
+    assert [each.partition(":")[0] for each in report.failed] == [f"expired copy {archive_id}"]
+    assert tools.store.head(tools.store_settings.s3_retrieval_bucket, archive_id) is not None
+
+
+def test_a_removal_that_takes_long_keeps_its_claim(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = office.facility.tools.ledger
+    archive_id = retrieve(office.facility)
+    office.clock.ahead = timedelta(days=30)
+    service = office.reconciliation(claim_timeout=timedelta(seconds=0.4))
+    listed = service.store.list
+
+    def slow(bucket: str, prefix: str) -> Iterator[StoredObject]:
+        if prefix == archive_id:
+            before = ledger.retrieval(archive_id)
+
+            def is_later() -> bool:
+                now = ledger.retrieval(archive_id)
+                return before is not None and now is not None and now.heartbeat_at != before.heartbeat_at
+
+            assert eventually(is_later)
+        yield from listed(bucket, prefix)
+
+    monkeypatch.setattr(service.store, "list", slow)
+
+    assert service.reconcile().done == [f"expired copy {archive_id} removed"]
+    assert ledger.retrieval(archive_id) is None
 
 
 def test_a_copy_that_is_gone_already_is_forgotten(office: Office) -> None:

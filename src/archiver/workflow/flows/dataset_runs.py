@@ -131,6 +131,7 @@ async def _run_job(job_id: str, job_type: JobType, run: Callable[[str], DatasetR
         try:
             job = await asyncio.to_thread(begin_job, catalogue, job_id, job_type)
         except BadJobError as error:
+            await asyncio.to_thread(ledger.count_error, error.code)
             return Failed(message=str(error))
         places = asyncio.Semaphore(configuration.archiving.archiver_parallel_datasets)
 
