@@ -1,4 +1,4 @@
-"""What a public function raises itself stands in its docstring: callers decide by it. ruff asks for a docstring only."""
+"""What a public function raises itself stands in its docstring: callers decide by it. ruff only wants a docstring."""
 
 import ast
 from collections.abc import Iterator

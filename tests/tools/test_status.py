@@ -1,6 +1,7 @@
 """STATUS.md: what the tools say is read rightly, and what could not be done is never called passed."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -286,13 +287,25 @@ def test_the_page_is_written_whatever_the_checks_come_to(
     ).read_text(encoding="utf-8")
 
 
-def test_a_check_that_does_not_end_is_failed_not_only_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_check_that_does_not_end_is_ended_with_all_it_started_and_is_failed_not_only_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("tools.status.checks.FOLDER", tmp_path)
-    with pytest.raises(UnendedError) as caught:
-        run("waiting", ["sleep", "60"], timeout_s=0.1)
+    os.mkfifo(tmp_path / "alive")
+    alive = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    # The process in the background holds the pipe open as long as it lives; it outlives the shell that started it.
+    script = f"exec 3>{tmp_path}/alive; echo begun >&3; sleep 60 & exec 3>&-; wait"
+    try:
+        with pytest.raises(UnendedError) as caught:
+            run("waiting", ["sh", "-c", script], timeout_s=1)
+        os.set_blocking(alive, True)
+        said = b"".join(iter(lambda: os.read(alive, 100), b""))
+    finally:
+        os.close(alive)
 
     (result,) = look(Check("Tests", lambda: _raise(caught.value)))
 
+    assert said == b"begun\n"
     assert result.outcome is Outcome.FAILED
 
 

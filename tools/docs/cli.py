@@ -12,8 +12,8 @@ _INTRODUCTION = """\
 `archiver --help`, and `--help` after each command, say the same. Settings are read from the
 environment ([settings](settings.md)). Answers go to standard output, all else to standard error.
 
-Exit codes: 0 good, 1 an error that is said in one message, 2 wrong use; 3 says something that each command has words
-for. `--dry-run` is a promise: nothing is changed anywhere."""
+Exit codes: 0 good, 1 an error that is said in one message, 2 wrong use; what 3 means, if anything, stands below each
+command."""
 
 
 def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -52,15 +53,28 @@ def run(name: str, command: Sequence[str], timeout_s: float = _TIMEOUT_S) -> Don
     FOLDER.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "NO_COLOR": "1", "NO_MKDOCS_2_WARNING": "true"}
     try:
-        ended = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s
+        # In a group of its own: what make started must not go on beside the next check.
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired as error:
-        raise UnendedError(f"it did not end within {timeout_s:,.0f} s") from error
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be started: {error.strerror}") from error
-    (FOLDER / f"{name}.log").write_text(ended.stdout + ended.stderr, encoding="utf-8")
-    return Done(ended.returncode, ended.stdout, ended.stderr)
+    with process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise UnendedError(f"it did not end within {timeout_s:,.0f} s") from error
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    (FOLDER / f"{name}.log").write_text(stdout + stderr, encoding="utf-8")
+    return Done(process.returncode, stdout, stderr)
 
 
 def _tests() -> list[Result]:
