@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -233,6 +234,9 @@ def test_the_release_has_its_changes_how_to_get_it_and_what_a_deployment_is_made
     assert "OPENEM_IMAGE_TAG=1.1.0" in notes
     assert "`docker-compose.yml` alone does not suffice: it goes with `deployment/` and the `.env` of this tag" in notes
     assert "`archiver-1.1.0.tar.gz` below" in notes
+    pages = re.findall(r"https://github.com/SwissOpenEM/ScopeMArchiver/blob/v1.1.0/(docs/[\w/.-]+)", notes)
+    assert pages
+    assert [page for page in pages if not (ROOT / page).is_file()] == []
 
 
 def test_the_archive_has_what_is_committed_of_a_deployment_with_the_images_pinned_and_nothing_of_who_makes_it(
