@@ -46,6 +46,10 @@ log = structlog.get_logger(__name__)
 
 _STALL_S = 60.0
 """A look at a folder takes no longer; what else is to be reconciled must not wait for a share that hangs."""
+_COPIES_AWAY = "copies-away"
+"""As what it is counted that a share of copies could not be compared."""
+_COPIES_DIFFER = "copies differ"
+"""Kind of a disagreement: a share of copies says something else of a withdrawal than the first share."""
 _PAUSE_S = 900.0
 """Before a share that could not be walked is tried again."""
 
@@ -182,21 +186,29 @@ class ShareComparison:
         elif found.outcome is AdoptionOutcome.NOT_PUBLISHED:
             yield from self._clear(found.pid)
         elif found.outcome.needs_attention:
-            self._disagreeing.add(found.pid)
-            text = f"ledger and share disagree on {found.pid} ({found.outcome}): {found.detail}"
-            if self._ledger.record_disagreement(found.pid, found.outcome, found.detail):
-                log.error("ledger_and_share_disagree", pid=found.pid, kind=found.outcome, detail=found.detail)
-                self._untold.append(text)
-            yield ShareFinding(text, is_alarm=True)
-        if found.event is not None:
+            yield self._disagreement(found.pid, found.outcome, found.detail)
+        elif found.outcome is AdoptionOutcome.BUSY:
+            self._disagreeing.add(found.pid)  # or what was noted of it would be settled, though nobody looked
+        if found.event is not None and found.outcome is not AdoptionOutcome.DISAGREES:
             yield from self._bring_along(found.pid)
+
+    def _disagreement(self, pid: str, kind: str, detail: str) -> ShareFinding:
+        self._disagreeing.add(pid)
+        text = f"ledger and share disagree on {pid} ({kind}): {detail}"
+        if self._ledger.record_disagreement(pid, kind, detail):
+            log.error("ledger_and_share_disagree", pid=pid, kind=kind, detail=detail)
+            self._untold.append(text)
+        return ShareFinding(text, is_alarm=True)
 
     def _bring_along(self, pid: str) -> Iterator[ShareFinding]:
         """Shares of copies that were away when a data set was withdrawn or restored learn of it."""
         assert self._copies is not None  # noqa: S101  # a walk has begun
         for followed in self._copies.follow(pid):
-            if followed.event is None:
+            if followed.is_away:
+                self._ledger.count_stuck_task(_COPIES_AWAY)  # of no one data set
                 yield ShareFinding(followed.trouble, is_alarm=True)
+            elif followed.event is None:
+                yield self._disagreement(pid, _COPIES_DIFFER, followed.trouble)
             else:
                 yield ShareFinding(f"the copies at {followed.root} learnt that {pid} was {followed.event.kind}")
 

@@ -40,6 +40,8 @@ class Followed:
     """What the share says now, and did not before."""
     trouble: str = ""
     """What somebody must look at; empty where nothing is wrong."""
+    is_away: bool = False
+    """The share could not be looked at: no other data set of this walk is compared with it."""
 
 
 def _agree(first: Event, copy: Event | None) -> bool:
@@ -93,7 +95,7 @@ class TombstoneCopies:
                 self._copies.remove(copy)
                 log.warning("tombstones_not_compared", root=str(copy.root), reason=str(away))
                 trouble = f"what was withdrawn or restored could not be compared with the copies at {copy.root}: {away}"
-                yield Followed(copy.root, trouble=trouble)
+                yield Followed(copy.root, trouble=trouble, is_away=True)
             except (DatasetBusyError, ClaimLostError):
                 continue
             else:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import bagit  # type: ignore[import-untyped]
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
+from structlog.testing import capture_logs
 
 from archiver.cli.errors import CommandError
 from archiver.cli.retire import who
@@ -853,6 +855,51 @@ def test_a_tombstone_that_is_gone_is_an_alarm_and_gives_nothing_out(
     assert "no tombstone" in finding.text
     with pytest.raises(RetiredError):
         facility.retrieve(archived)
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["withdrawn again", "removed"])
+def test_a_share_of_before_a_withdrawal_whose_newest_event_is_a_restoration_is_an_alarm_and_changes_nothing(
+    facility: Facility, office: Office, archived: str, tmp_path: Path, removed: bool
+) -> None:
+    office.retire(archived)
+    office().restore(archived, dry_run=False)
+    shutil.copytree(facility.bag(archived), tmp_path / "snapshot")
+    office.retire(archived, days=0)
+    if removed:
+        office.remove(archived)
+    ledger = facility.tools.ledger
+    before = ledger.dataset(archived), ledger.retirement(archived), ledger.datablocks(archived)
+    shutil.rmtree(facility.bag(archived))
+    shutil.copytree(tmp_path / "snapshot", facility.bag(archived))
+
+    lts = LtsSettings(lts_root_folder=facility.lts_root)
+    with ShareComparison(ledger, lts, ReconciliationSettings(), TIMEOUT, "test") as comparison:
+        (finding,) = comparison.go_on(to_the_end=True)
+
+    assert finding.is_alarm
+    assert "a tombstone that says restored" in finding.text
+    assert (ledger.dataset(archived), ledger.retirement(archived), ledger.datablocks(archived)) == before
+
+
+def test_an_unreadable_data_set_is_one_alarm_and_new_only_once(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    office.retire(archived)
+    tombstone = facility.bag(archived) / "archiver-retirement/0001-retired.json"
+    tombstone.chmod(0o644)
+    tombstone.write_text("{")
+    lts = LtsSettings(lts_root_folder=facility.lts_root)
+
+    with (
+        capture_logs() as logs,
+        ShareComparison(facility.tools.ledger, lts, ReconciliationSettings(), TIMEOUT, "test") as comparison,
+    ):
+        first = list(comparison.go_on(to_the_end=True))
+        assert list(comparison.go_on(to_the_end=True)) == first
+
+    (finding,) = first
+    assert "(unreadable)" in finding.text
+    assert [each["kind"] for each in logs if each["event"] == "ledger_and_share_disagree"] == ["unreadable"]
 
 
 def test_audits_read_what_can_be_restored_and_miss_nothing_that_was_removed(

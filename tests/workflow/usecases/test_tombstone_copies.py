@@ -12,6 +12,7 @@ from archiver.config.settings import ReconciliationSettings
 from archiver.workflow.dry_run import DryLedger
 from archiver.workflow.healing import Healing, HealOutcome
 from archiver.workflow.isolation import ChildProcess
+from archiver.workflow.ledger.counters import STUCK_TASKS
 from archiver.workflow.names import bag_folder
 from archiver.workflow.retirement import Outcome, Retiring
 from archiver.workflow.second_copies import copy_address
@@ -179,6 +180,7 @@ def test_a_copy_that_knows_more_than_the_first_share_is_told_and_left_as_it_is(d
     (alarm,) = [each for each in desk.compare() if each.is_alarm]
 
     assert "restored (event 2); the first share says: retired (event 1)" in alarm.text
+    assert [(each.pid, each.kind) for each in desk.facility.tools.ledger.disagreements()] == [(pid, "copies differ")]
     assert desk.events(pid) == ["0001-retired.json", "0002-restored.json"]
 
 
@@ -192,6 +194,8 @@ def test_a_share_that_is_still_away_is_told_once_and_stops_nothing(desk: Desk) -
 
     assert alarm.is_alarm
     assert f"could not be compared with the copies at {desk.copy.root}" in alarm.text
+    counted = {each.label: each.count for each in desk.facility.tools.ledger.counters() if each.name == STUCK_TASKS}
+    assert counted == {"copies-away": 1}
     found = desk.compare()
     assert {each.text for each in found} == {desk.learnt(pid, "retired").text for pid in (first, second)}
 
@@ -213,4 +217,4 @@ def test_a_share_that_comes_back_with_a_bag_that_was_removed_elsewhere_never_say
     assert desk.retiring(desk.copy).remove(pid, "", dry_run=False).left == ()
     assert desk.copied(pid) == {}
     assert desk.events(pid) == ["0001-removing.json", "0002-removed.json"]
-    assert desk.compare() == []
+    assert desk.compare() == [ShareFinding(f"ledger and share agree on {pid} again")]

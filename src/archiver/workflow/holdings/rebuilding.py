@@ -33,7 +33,7 @@ from archiver.workflow.holdings.listing import Holding, Holdings, HoldingState
 from archiver.workflow.holdings.reading import PROOF_READ, datablock_number, folder_of, index_of, read_totals
 from archiver.workflow.holdings.verification import verify_bag
 from archiver.workflow.isolation import ChildProcess, Progress
-from archiver.workflow.ledger.datasets import ARCHIVED, WITHDRAWN
+from archiver.workflow.ledger.datasets import ARCHIVED, GONE, WITHDRAWN
 from archiver.workflow.ledger.errors import LedgerNotMigratedError
 from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.ledger import Ledger
@@ -219,26 +219,29 @@ class LedgerRebuilding:
             ArchiverError: the share or the ledger does not answer. What was adopted stays so.
         """
         holdings = Holdings(self._child, self._address)
-        published = set()
+        seen = set()
         for holding in holdings.walk():
             if holding.state.is_withdrawn or holding.state is HoldingState.PUBLISHED:
-                published.add(holding.pid)
+                seen.add(holding.pid)
                 yield replace(self._settle(holding, progress), event=holding.event)
             else:
+                if holding.state is HoldingState.UNREADABLE:
+                    seen.add(holding.pid)  # which is all that is known of it: it is not called missing, too
                 yield Adoption(holding.pid, _NOT_ADOPTED[holding.state], holding.datablocks or 0, holding.note)
         for record in self._ledger.datasets():
-            if not _is_archived(record) or record.pid in published or record.pid.startswith(f"{SMOKE_PREFIX}/"):
+            if not _is_archived(record) or record.pid in seen or record.pid.startswith(f"{SMOKE_PREFIX}/"):
                 continue
             found = holdings.find(record.pid)  # it may have been published since the walk came by
-            if found is None or not (found.state.is_withdrawn or found.state is HoldingState.PUBLISHED):
+            if found is not None and found.state is HoldingState.UNREADABLE:
+                yield Adoption(record.pid, AdoptionOutcome.UNREADABLE, found.datablocks or 0, found.note)
+            elif found is None or not (found.state.is_withdrawn or found.state is HoldingState.PUBLISHED):
                 what = "tombstone" if record.stage in WITHDRAWN else "published bag"
                 detail = f"The ledger has it as {record.stage}, and there is no {what}. Look for it in the backup."
                 yield Adoption(record.pid, AdoptionOutcome.MISSING, len(self._ledger.datablocks(record.pid)), detail)
 
     def _settle(self, holding: Holding, progress: Progress | None) -> Adoption:
         try:
-            adoption = self._adopt(holding, progress) if holding.state.has_bag else None
-            return self._follow_events(holding, adoption)
+            return self._follow_events(holding, progress)
         except ArchiverError:
             raise
         except Exception as error:
@@ -267,44 +270,68 @@ class LedgerRebuilding:
             self._note_fixity(pid, totals, damages)
         return Adoption(pid, outcome, len(totals), detail)
 
-    def _follow_events(self, holding: Holding, adoption: Adoption | None) -> Adoption:
-        """Make the ledger know of a withdrawal, or that it was taken back; what else came of the data set stays."""
+    def _follow_events(self, holding: Holding, progress: Progress | None) -> Adoption:
+        """Adopt what is there, and make the ledger know of a withdrawal, or that it was taken back.
+
+        Where an older state of the share is mounted, nothing is changed: what it says was true once.
+        """
         pid = holding.pid
         record = self._ledger.dataset(pid)
         known = record.stage if record is not None and record.stage in WITHDRAWN else None
         if known is None and not holding.state.is_withdrawn:
-            return adoption or Adoption(pid, AdoptionOutcome.KNOWN)
-        adoption = adoption or Adoption(pid, AdoptionOutcome.KNOWN)
+            return self._adopt_bag(holding, progress)
         try:
             event = self._child.call(find_event, None, self._address, check_pid(pid))
         except (DamagedError, UnsafeNameError) as error:
-            return replace(adoption, outcome=AdoptionOutcome.DAMAGED, detail=str(error))
-        if event is not None and event.kind.is_final:
-            adoption = Adoption(pid, AdoptionOutcome.KNOWN)  # whatever is missing of its bag
-        stage = RetirementState(event.kind).stage if event is not None else None
-        if event is None or (known and stage and WITHDRAWN.index(known) > WITHDRAWN.index(stage)):
-            there = "no tombstone" if event is None else f"a tombstone that says {event.kind}"
+            return Adoption(pid, AdoptionOutcome.DAMAGED, holding.datablocks or 0, str(error))
+        if event is None or self._is_outdated(known, event):
+            there = "no tombstone" if event is None else f"a tombstone that says {event.kind} ({event.at:%Y-%m-%d})"
             detail = f"The ledger has it as {known}, and there is {there} on the share. Neither was changed."
-            return replace(adoption, outcome=AdoptionOutcome.DISAGREES, detail=detail)
-        if stage is known:
+            return Adoption(pid, AdoptionOutcome.DISAGREES, holding.datablocks or 0, detail)
+        # Whatever is missing of the bag of one that is being removed.
+        adoption = Adoption(pid, AdoptionOutcome.KNOWN) if event.kind.is_final else self._adopt_bag(holding, progress)
+        if RetirementState(event.kind).stage is known:
             return adoption
-        detail = f"{event.kind} on {event.at:%Y-%m-%d} by {event.by}"
-        if not self._dry_run:
-            try:
-                claim = self._ledger.claim_dataset(pid, self._holder, self._claim_timeout)
-            except DatasetBusyError as error:
-                return replace(adoption, outcome=AdoptionOutcome.BUSY, detail=str(error))
-            try:
-                note_event_in_ledger(self._ledger, claim, event)
-            except ClaimLostError as error:
-                return replace(adoption, outcome=AdoptionOutcome.BUSY, detail=str(error))
-            finally:
-                self._ledger.release_claim(claim)
-            log.info("retirement_noted", pid=pid, kind=event.kind)
+        if not self._dry_run and (busy := self._note_event(pid, event)):
+            return replace(adoption, outcome=AdoptionOutcome.BUSY, detail=busy)
         if adoption.outcome.needs_attention or adoption.outcome is AdoptionOutcome.BUSY:
             return adoption
         outcome = AdoptionOutcome.RESTORED if event.kind is EventKind.RESTORED else AdoptionOutcome.RETIRED
-        return replace(adoption, outcome=outcome, detail=detail)
+        return replace(adoption, outcome=outcome, detail=f"{event.kind} on {event.at:%Y-%m-%d} by {event.by}")
+
+    def _adopt_bag(self, holding: Holding, progress: Progress | None) -> Adoption:
+        if holding.state.has_bag:
+            return self._adopt(holding, progress)
+        return Adoption(holding.pid, AdoptionOutcome.KNOWN)
+
+    def _is_outdated(self, known: Stage | None, event: Event) -> bool:
+        """Whether the ledger knows what came after this event."""
+        if known is None:
+            return False
+        stage = RetirementState(event.kind).stage
+        if stage is not None:
+            return WITHDRAWN.index(known) > WITHDRAWN.index(stage)
+        if known in GONE:
+            return True  # nothing is restored after that
+        retirement = self._ledger.retirement(event.pid)
+        return retirement is not None and event.at < retirement.at
+
+    def _note_event(self, pid: str, event: Event) -> str:
+        """Make the ledger know of it; why it could not be noted now, else nothing."""
+        try:
+            claim = self._ledger.claim_dataset(pid, self._holder, self._claim_timeout)
+        except DatasetBusyError as error:
+            return str(error)
+        try:
+            if self._child.call(find_event, None, self._address, pid) != event:
+                return f"{pid} was withdrawn or restored while it was being looked at."
+            note_event_in_ledger(self._ledger, claim, event)
+        except ClaimLostError as error:
+            return str(error)
+        finally:
+            self._ledger.release_claim(claim)
+        log.info("retirement_noted", pid=pid, kind=event.kind)
+        return ""
 
     def _note(self, pid: str, totals: Sequence[DatablockTotals]) -> tuple[AdoptionOutcome, str]:
         change = self._change(pid, totals)
