@@ -35,10 +35,12 @@ from archiver.workflow.errors import (
     UnknownDatasetError,
     UnknownFilesError,
 )
+from archiver.workflow.holdings.reading import PROOF_READ
 from archiver.workflow.holdings.recalling import Recall, ask_for
 from archiver.workflow.isolation import ChildProcess
+from archiver.workflow.ledger.facts import LTS_IDENTITY
 from archiver.workflow.ledger.ledger import Ledger
-from archiver.workflow.ledger.records import RetrievalClaim, RetrievalRecord, RetrievalState
+from archiver.workflow.ledger.records import FixityOutcome, RetrievalClaim, RetrievalRecord, RetrievalState
 from archiver.workflow.monitor import Limit, Monitor
 from archiver.workflow.names import bag_folder, check_archive_id, check_pid, is_older_layout, selection_key
 from archiver.workflow.older_tars import (
@@ -243,13 +245,37 @@ class Retrieval:
         )
 
         def copy() -> str:
-            child.call(copy_datablock, self._monitor.advance, order)
+            try:
+                child.call(copy_datablock, self._monitor.advance, order)
+            except DamagedError as error:
+                self._note_damage(child, pid, recorded.archive_id, error)
+                raise
             return recorded.sha256
 
         name = posixpath.basename(block.archive_id)
         return _Wanted(
             pid, block.archive_id, block.size, recorded.packed_size, recorded.sha256, name, (recorded.archive_id,), copy
         )
+
+    def _note_damage(self, child: ChildProcess, pid: str, archive_id: str, found: DamagedError) -> None:
+        """What a retrieval finds on the first share is damage as an audit's is: counted, and listed until it is mended.
+
+        A further share may never have had a copy of it: of those the next audit tells.
+        """
+        share, ledger = self._tools.share, self._tools.ledger
+        try:
+            if ledger.remembered(LTS_IDENTITY) not in (None, str(share.identity)):
+                return
+            outcome, proof = FixityOutcome.DAMAGED, PROOF_READ
+            try:
+                child.call(measure_tars, None, share, [archive_id])
+            except DamagedError:
+                outcome, proof = FixityOutcome.MISSING, ""
+            ledger.record_fixity(archive_id, outcome, proof, str(found))
+        except ArchiverError as error:  # what was found is what the job must end with
+            log.warning("damage_not_noted", pid=pid, archive_id=archive_id, reason=str(error))
+        else:
+            log.error("damage_found", pid=pid, archive_id=archive_id, detail=str(found))
 
     def _older_datablock(self, child: ChildProcess, pid: str, block: Datablock, packed_size: int) -> _Wanted:
         tools = self._tools

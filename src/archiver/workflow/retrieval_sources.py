@@ -58,6 +58,8 @@ class RetrievalSources:
                 first = first or error
                 if len(shares) > 1:
                     self._report(pid, f"the share at {share.root}: {error}")
+                elif isinstance(error, DamagedError):
+                    self.tools.ledger.expedite_checks(pid)
         assert first is not None  # noqa: S101  # there is at least one share
         raise first
 

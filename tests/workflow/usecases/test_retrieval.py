@@ -3,6 +3,7 @@
 import subprocess
 import tarfile
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -10,8 +11,10 @@ import pytest
 
 from archiver.workflow.download_script import download_script
 from archiver.workflow.errors import DamagedError, NotRetrievableError, PermanentError
+from archiver.workflow.ledger.records import FixityOutcome
 from archiver.workflow.monitor import Monitor
 from archiver.workflow.retrieval import Retrieval, RetrievalOutcome
+from archiver.workflow.retrieval_sources import RetrievalSources
 from support.facility import Facility
 
 FILES = {"a.txt": b"alpha", "sub dir/b 'quoted'.bin": b"\x00\x01" * 5000, "-leading": b"dash"}
@@ -140,6 +143,30 @@ def test_a_flipped_bit_on_the_share_is_found_and_nothing_is_handed_out(facility:
     bucket = facility.tools.store_settings.s3_retrieval_bucket
     assert facility.tools.store.head(bucket, outcome.datablocks[0].archive_id) is None
     assert tar.read_bytes() == content
+    ((damaged, noted),) = facility.tools.ledger.damaged_datablocks()
+    assert (damaged, noted.archive_id) == (pid, outcome.datablocks[0].archive_id)
+    assert (noted.outcome, noted.copy) == (FixityOutcome.DAMAGED, "")
+    assert "not what was archived" in noted.detail
+    assert facility.tools.ledger.fixity_summary(timedelta(days=1)).damaged == 1
+
+
+def test_a_datablock_that_is_gone_from_the_share_is_noted_and_is_the_next_to_be_audited(facility: Facility) -> None:
+    pid, other = facility.ingest(FILES), facility.ingest(FILES)
+    facility.archive(other)
+    tar = facility.lts_root / facility.archive(pid).datablocks[0].archive_id
+    tar.unlink()
+
+    with pytest.raises(DamagedError, match="not on the long-term storage"):
+        RetrievalSources(facility.tools, Monitor(pid)).first_good(
+            pid, lambda tools: Retrieval(tools, Monitor(pid)).retrieve(pid, "test")
+        )
+
+    ((_, noted),) = facility.tools.ledger.damaged_datablocks()
+    assert noted.outcome is FixityOutcome.MISSING
+    for block in facility.tools.ledger.datablocks(other):
+        facility.tools.ledger.record_fixity(block.archive_id, FixityOutcome.OK, "", "")
+    (due,) = facility.tools.ledger.oldest_checked(1)
+    assert due.pid == pid
 
 
 def test_a_data_set_that_was_never_archived_cannot_be_retrieved(facility: Facility) -> None:
