@@ -11,7 +11,7 @@ import structlog
 
 from archiver.workflow.errors import ClaimLostError, TransientError
 from archiver.workflow.ledger.ledger import Ledger
-from archiver.workflow.ledger.records import Claim
+from archiver.workflow.ledger.records import Claim, Stage
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,8 @@ class Heartbeat:
 
 @contextmanager
 def claimed(ledger: Ledger, pid: str, holder: str, timeout: timedelta) -> Iterator[Claim]:
-    """A data set claimed for a piece of work beside the runs; what the ledger did not know, it does not know after.
+    """A data set claimed for a piece of work beside the runs; one the ledger did not know is forgotten after it, unless
+    that work noted something of it.
 
     Raises:
         DatasetBusyError: a run is working on it.
@@ -76,6 +77,8 @@ def claimed(ledger: Ledger, pid: str, holder: str, timeout: timedelta) -> Iterat
             heart.check()
         ledger.check_claim(claim)
         if not is_known:
-            ledger.forget_dataset(pid)
+            record = ledger.dataset(pid)
+            if record is not None and record.stage is Stage.CLAIMED:
+                ledger.forget_dataset(pid)
     finally:
         ledger.release_claim(claim)

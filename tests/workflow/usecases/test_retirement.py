@@ -660,6 +660,18 @@ def test_a_word_for_a_removal_is_good_until_another_is_given(
     assert facility.is_published(archived)
 
 
+def test_the_word_for_a_removal_is_good_also_where_the_ledger_had_lost_the_data_set(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    office.retire(archived, days=0)
+    facility.tools.ledger.forget_dataset(archived)
+
+    office.remove(archived)
+
+    assert not facility.is_published(archived)
+    assert stage(facility, archived) is Stage.REMOVED
+
+
 def test_asking_for_a_removal_does_not_make_the_ledger_forget_that_the_data_set_was_restored(
     facility: Facility, office: Office, archived: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
