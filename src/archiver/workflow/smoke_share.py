@@ -56,7 +56,8 @@ def remove_smoke_share(progress: Progress, address: ShareAddress, test: uuid.UUI
         raise WrongShareError(f"{root} is the archive itself. Nothing was removed; find out how it is mounted there.")
     with _to_be_done_by_hand(root):
         # The identity last: what is left of a removal that was broken off is still known for what it is.
-        for folder, folders, files in os.walk(root, topdown=False):
+        # And nothing is passed over: one that cannot be listed is not empty.
+        for folder, folders, files in os.walk(root, topdown=False, onerror=_refuse):
             for name in files:
                 if Path(folder, name) != root / IDENTITY_FILE:
                     Path(folder, name).unlink()
@@ -64,9 +65,14 @@ def remove_smoke_share(progress: Progress, address: ShareAddress, test: uuid.UUI
             for name in folders:
                 place = Path(folder, name)
                 place.unlink() if place.is_symlink() else place.rmdir()
-        if root.exists():
+        if look_at(root) is not None:
             (root / IDENTITY_FILE).unlink(missing_ok=True)
             root.rmdir()
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 @contextmanager

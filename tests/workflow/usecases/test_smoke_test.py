@@ -1,5 +1,6 @@
 """The operators' smoke test with real parts: that it passes, that it finds what is wrong, that nothing is left."""
 
+import errno
 import hashlib
 import io
 import os
@@ -8,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +20,7 @@ from archiver.workflow.errors import (
     CatalogueRefusedError,
     DatasetBusyError,
     OtherContentError,
+    PermanentError,
     UnsafeNameError,
     WrongShareError,
 )
@@ -28,7 +31,7 @@ from archiver.workflow.smoke_comparison import Comparison, DifferenceError
 from archiver.workflow.smoke_files import SmokeFile, SmokeFiles
 from archiver.workflow.smoke_share import SMOKE_FOLDER, make_smoke_share, remove_smoke_share
 from archiver.workflow.smoke_test import SmokeTest, SmokeTestError, create_dataset
-from archiver.workflow.storage.lts import ShareAddress
+from archiver.workflow.storage.lts import PosixShare, ShareAddress
 from support.facility import Facility
 
 Fault = Callable[..., None]
@@ -205,6 +208,28 @@ def test_links_out_of_a_smoke_share_are_removed_and_not_followed(facility: Facil
 
     assert not own.root.exists()
     assert (outside / "kept").exists()
+
+
+def test_a_smoke_share_that_cannot_be_listed_keeps_its_identity(
+    facility: Facility, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_smoke_share(no_progress, facility.tools.share, test := uuid.uuid4())
+    (own.root / "file").touch()
+    scandir = os.scandir
+
+    def refusing(path: str | Path) -> Any:
+        if Path(path) == own.root:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refusing)
+        with pytest.raises(PermanentError, match="by hand"):
+            remove_smoke_share(no_progress, facility.tools.share, test)
+    assert PosixShare(own.root).identity() == own.identity
+
+    remove_smoke_share(no_progress, facility.tools.share, test)
+    assert not own.root.exists()
 
 
 # ---------------------------------------------------------------------------------------------- the comparison
