@@ -163,6 +163,39 @@ def test_every_service_starts_again_by_itself_and_says_whether_it_is_well(stack:
             assert "healthcheck" in service, name
 
 
+def test_what_can_never_succeed_is_not_tried_for_ever(stack: dict[str, Any], scaled: dict[str, Any]) -> None:
+    """`up` waits for such a service until it has ended, and names it then."""
+    services = scaled | stack["services"]
+    waited_for = {
+        name
+        for service in services.values()
+        for name, dependency in (service.get("depends_on") or {}).items()
+        if dependency["condition"] == "service_completed_successfully"
+    }
+    restarts = {services[name]["restart"] for name in waited_for - {"lts-init"}}
+
+    assert "prefect-database" in waited_for
+    assert [each for each in restarts if not re.fullmatch(r"on-failure:\d", each)] == []
+    # Run once more by hand or by the next `up`.
+    assert stack["services"]["lts-init"]["restart"] == "no"
+
+
+def test_what_a_run_needs_ends_after_the_workers_that_wait_for_it(stack: dict[str, Any], deployment: str) -> None:
+    """Compose ends services before those they depend on."""
+
+    def needed(service: str) -> set[str]:
+        direct = set(stack["services"][service].get("depends_on") or {}) & stack["services"].keys()
+        return direct.union(*(needed(each) for each in direct))
+
+    simulator = {"scicat"} if deployment == "development" else set()
+    for worker in _WORKERS:
+        assert {"minio", "postgres", "prefect-server", *simulator} <= needed(worker)
+        # None of these is there in every deployment.
+        waits = stack["services"][worker]["depends_on"]
+        optional = {name for name, dependency in waits.items() if not dependency["required"]}
+        assert {"minio", "minio-config", "lts-init", *simulator} <= optional
+
+
 def test_what_the_api_tells_of_is_what_others_go_by(stack: dict[str, Any]) -> None:
     def values(name: str, *services: str) -> set[object]:
         return {stack["services"][service]["environment"][name] for service in services}
@@ -311,7 +344,7 @@ def test_the_engine_leaves_the_root_of_an_empty_share_as_it_is(stack: dict[str, 
     changing = {
         name
         for name, service in stack["services"].items()
-        if service.get("entrypoint", [""])[0] == "chown" and folders & {target for _, target in _mounts(service)}
+        if (service.get("entrypoint") or [""])[0] == "chown" and folders & {target for _, target in _mounts(service)}
     }
     assert changing == {"lts-folders"}
     # Only in development, where volumes are new ones of this host, and before anything is written there.
