@@ -68,6 +68,9 @@ owner=$(sed -n 's/^LTS_USER_ID=//p' .env):$(sed -n 's/^LTS_GROUP_ID=//p' .env)
 if [ "$(id -u)" = 0 ]; then
   # The services run as this user, and see the files as they are here.
   chown "$owner" "$folder"/*
+  # But this one is read by Compose itself, for whoever runs it.
+  token=$folder/authentik_token.env
+  [ ! -e "$token" ] || chown "${SUDO_UID:-0}:${SUDO_GID:-0}" "$token"
 elif [ "$(id -u)" != "${owner%:*}" ]; then
   echo "The services run as user ${owner%:*} and cannot read these files yet: sudo chown $owner $folder/*"
 fi

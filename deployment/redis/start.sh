@@ -5,4 +5,12 @@ set -eu
 
 password=$(cat /run/secrets/redis_password)
 [ -n "$password" ] || { echo "redispass.txt is empty. Remove it and run make secrets." >&2; exit 78; }
-printf 'bind * -::*\nport 6379\ndir /data\nappendonly yes\nsave ""\nrequirepass %s\n' "$password" | exec redis-server -
+# In the place of this shell: as its child it would never learn that the container is told to stop.
+exec redis-server - <<EOF
+bind * -::*
+port 6379
+dir /data
+appendonly yes
+save ""
+requirepass $password
+EOF

@@ -6,6 +6,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from docker.models.containers import (  # type: ignore[import-untyped]
+    _create_container_args as create_kwargs,
+)
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from prefect_docker.worker import DockerWorkerJobConfiguration  # type: ignore[import-untyped]
@@ -66,9 +69,24 @@ def test_the_templates_of_the_deployments_mount_the_share(name: str) -> None:
         "archiver-credentials:/run/archiver:ro",
     ]
     assert defaults["mem_limit"] == "4g"
-    assert defaults["container_create_kwargs"] == {"user": "123:456"}
+    assert defaults["container_create_kwargs"]["user"] == "123:456"
     assert defaults["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
     assert template["job_configuration"]["image"] == "{{ image }}"
+
+
+@pytest.mark.parametrize("name", ["prefect-jobtemplate-prod.json", "prefect-jobtemplate-dev.json"])
+def test_the_engine_is_asked_for_a_run_without_rights_and_with_an_end_of_its_log(name: str) -> None:
+    defaults = _defaults(pool_template(PoolType.DOCKER, find_configuration_file(name), _PRODUCTION))
+    job = DockerWorkerJobConfiguration(**{field: value for field, value in defaults.items() if value is not None})
+
+    # As the engine gets it, but for its network, which it would be asked about.
+    asked = create_kwargs({**job.container_create_kwargs, "image": job.image, "command": "true", "version": "1.41"})
+
+    host = asked["host_config"]
+    assert asked["user"] == "123:456"
+    assert host["CapDrop"] == ["ALL"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "20m", "max-file": "5"}}
 
 
 def test_the_credential_of_prefect_is_in_no_environment_of_a_container() -> None:

@@ -497,6 +497,38 @@ def test_what_other_hosts_need_is_published_on_the_private_address_alone(scaled:
     assert set(ports.values()) == {_values(".env")["PRIVATE_ADDRESS"]}
 
 
+def test_redis_is_told_itself_when_it_shall_stop(tmp_path: Path) -> None:
+    """It takes the place of the shell that gives it its configuration."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "redis-server").write_text('#!/bin/sh\necho "$$ $*"\ncat\n')
+    (programs / "redis-server").chmod(0o755)
+    (tmp_path / "redis_password").write_text("of $(redis)\n")
+    script = (ROOT / "deployment/redis/start.sh").read_text().replace("/run/secrets", str(tmp_path))
+
+    with subprocess.Popen(
+        ["sh", "-c", script], env={"PATH": f"{programs}:/usr/bin:/bin"}, stdout=subprocess.PIPE, text=True
+    ) as started:
+        said, _ = started.communicate(timeout=30)
+
+    first, *configuration = said.splitlines()
+    assert first == f"{started.pid} -"
+    assert "requirepass of $(redis)" in configuration
+    assert "appendonly yes" in configuration
+
+
+def test_a_backup_is_put_back_where_no_database_is_yet(stack: dict[str, Any]) -> None:
+    assert "postgres-config" in stack["services"]["postgres-restore"]["depends_on"]
+
+
+def test_every_log_has_an_end(stack: dict[str, Any], scaled: dict[str, Any]) -> None:
+    assert [
+        name
+        for name, service in (stack["services"] | scaled).items()
+        if "max-size" not in service.get("logging", {}).get("options", {})
+    ] == []
+
+
 def test_redis_shows_its_password_to_nobody(scaled: dict[str, Any]) -> None:
     assert not scaled["redis"].get("environment")
     assert [secret["source"] for secret in scaled["redis"]["secrets"]] == ["redis_password"]
