@@ -4,12 +4,14 @@ import base64
 import http.client
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
+import yaml  # type: ignore[import-untyped]
 
-from support.proxy import HOST, SECRETS, Proxy, configuration, running_proxy, start_command, start_environment
+from support.proxy import HOST, ROOT, SECRETS, Proxy, configuration, running_proxy, start_command, start_environment
 
 _PERSON = (SECRETS["dashboard_user"], SECRETS["dashboard_password"])
 _OF_PREFECT = "Basic " + base64.b64encode(SECRETS["prefect_api_auth_string"].encode()).decode()
@@ -215,6 +217,27 @@ def test_the_development_services_are_reached_in_development(tmp_path: Path) -> 
 
         assert [each["path"] for each in proxy.upstreams["keycloak"].seen] == ["/keycloak/realms/facility"]
         assert [each["path"] for each in proxy.upstreams["scicat"].seen] == ["/api/v3/datasets/a%2Fb"]
+
+
+def test_a_name_of_any_characters_arrives_as_it_was_signed(proxy: Proxy) -> None:
+    path = "/landingzone/datasets/1/raw_files/a%25b%23c%3Fd%3Be%5Cf%2Fg%20h%C3%BC?X-Amz-Signature=0"
+
+    connection = http.client.HTTPSConnection(HOST, proxy.port, context=proxy.tls, timeout=60)
+    with closing(connection):
+        connection.request("GET", path)
+        assert connection.getresponse().status == 200
+
+    assert _only_request(proxy, "s3")["path"] == path
+
+
+def test_which_characters_names_may_have_does_not_depend_on_the_version_of_the_proxy() -> None:
+    entries = yaml.safe_load((ROOT / "deployment/traefik/traefik.yml").read_text())["entryPoints"]
+    allowed = entries["websecure"]["http"]["encodedCharacters"]
+
+    assert {name for name, value in allowed.items() if value} == {
+        f"allowEncoded{character}"
+        for character in ("Slash", "BackSlash", "Semicolon", "Percent", "QuestionMark", "Hash")
+    }
 
 
 @pytest.mark.parametrize("value", ["", "admin"])
