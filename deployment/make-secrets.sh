@@ -38,8 +38,9 @@ write miniouser.txt archiver-root
 write miniopass.txt "$(random)"
 write keycloakadminpass.txt "$(random)"
 write scicatingestorpass.txt "$(random)"
-# Empty: images come from a public registry, and operators are told nothing by mail or chat.
-for file in githubuser.txt githubpass.txt notifyurls.txt; do
+# Empty: images come from a public registry, and operators are told nothing by mail or chat, and alerts
+# go nowhere.
+for file in githubuser.txt githubpass.txt notifyurls.txt alerturl.txt; do
   [ -e "$folder/$file" ] || { : >"$folder/$file"; echo "made     $folder/$file (empty)"; }
 done
 if [ -n "$own_storage" ]; then

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -184,7 +185,7 @@ def test_what_a_run_needs_ends_after_the_workers_that_wait_for_it(stack: dict[st
     """Compose ends services before those they depend on."""
 
     def needed(service: str) -> set[str]:
-        direct = set(stack["services"][service].get("depends_on") or {}) & stack["services"].keys()
+        direct: set[str] = set(stack["services"][service].get("depends_on") or {}) & stack["services"].keys()
         return direct.union(*(needed(each) for each in direct))
 
     simulator = {"scicat"} if deployment == "development" else set()
@@ -519,6 +520,51 @@ def test_redis_is_told_itself_when_it_shall_stop(tmp_path: Path) -> None:
 
 def test_a_backup_is_put_back_where_no_database_is_yet(stack: dict[str, Any]) -> None:
     assert "postgres-config" in stack["services"]["postgres-restore"]["depends_on"]
+
+
+@pytest.mark.parametrize("address", ["", "https://chat.example.org/hooks/of-a-test"])
+def test_alerts_go_where_the_operator_said_whose_address_nobody_sees(tmp_path: Path, address: str) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "alertmanager").write_text('#!/bin/sh\necho "$*"\n')
+    (programs / "alertmanager").chmod(0o755)
+    (tmp_path / "alert_url").write_text(f"{address}\n")
+    script = (ROOT / "deployment/monitoring/alertmanager.sh").read_text().replace("/run/secrets", str(tmp_path))
+    config = tmp_path / "alertmanager.yml"
+
+    started = subprocess.run(
+        ["sh", "-c", script],
+        env={"PATH": f"{programs}:/usr/bin:/bin", "ALERTMANAGER_CONFIG": str(config)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+
+    assert f"--config.file={config}" in started.stdout
+    written = yaml.safe_load(config.read_text())
+    (receiver,) = written["receivers"]
+    assert written["route"]["receiver"] == receiver["name"]
+    ways = [{"url_file": str(tmp_path / "alert_url"), "send_resolved": True}] if address else []
+    assert receiver.get("webhook_configs", []) == ways
+    assert not address or address not in config.read_text() + started.stdout
+
+
+def test_the_parts_of_the_monitoring_find_each_other(stack: dict[str, Any]) -> None:
+    monitoring = ROOT / "deployment/monitoring"
+    parts = {name for name, service in stack["services"].items() if service.get("profiles") == ["monitoring"]}
+    prometheus = yaml.safe_load((monitoring / "prometheus.yml").read_text())
+    (alerting,) = prometheus["alerting"]["alertmanagers"]
+    provisioning = monitoring / "grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
+    (provider,) = yaml.safe_load((provisioning / "dashboards/archiver.yml").read_text())["providers"]
+    mounts = {target: Path(source) for source, target in _mounts(stack["services"]["grafana"])}
+
+    assert parts == {"prometheus", "alertmanager", "grafana"}
+    assert alerting["static_configs"][0]["targets"] == ["alertmanager:9093"]
+    assert source["url"] == "http://prometheus:9090"
+    assert (mounts[provider["options"]["path"]] / "archiver.json").is_file()
+    assert mounts["/etc/grafana/provisioning"] == provisioning
 
 
 def test_every_log_has_an_end(stack: dict[str, Any], scaled: dict[str, Any]) -> None:

@@ -219,6 +219,17 @@ def test_the_development_services_are_reached_in_development(tmp_path: Path) -> 
         assert [each["path"] for each in proxy.upstreams["scicat"].seen] == ["/api/v3/datasets/a%2Fb"]
 
 
+def test_the_dashboard_of_the_monitoring_is_for_people_whom_the_proxy_knows(proxy: Proxy) -> None:
+    with proxy.client() as client:
+        assert client.get("/grafana/d/archiver").status_code == 401
+        assert not proxy.upstreams["grafana"].seen
+        assert client.get("/grafana/d/archiver", auth=_PERSON).json() == {"service": "grafana"}
+
+    request = _only_request(proxy, "grafana")
+    assert request["path"] == "/grafana/d/archiver"
+    assert "authorization" not in dict(request["headers"])  # type: ignore[call-overload]
+
+
 def test_a_name_of_any_characters_arrives_as_it_was_signed(proxy: Proxy) -> None:
     path = "/landingzone/datasets/1/raw_files/a%25b%23c%3Fd%3Be%5Cf%2Fg%20h%C3%BC?X-Amz-Signature=0"
 

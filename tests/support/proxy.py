@@ -28,6 +28,7 @@ SERVICES = {
     "authentik-proxy": 9000,
     "keycloak": 8080,
     "scicat": 3000,
+    "grafana": 3000,
 }
 SECRETS = {
     "prefect_api_auth_string": "archiver:of-prefect",
