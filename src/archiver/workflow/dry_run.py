@@ -40,7 +40,7 @@ from archiver.workflow.notifications import Channel, Nobody, Weight
 from archiver.workflow.storage.lts import ShareAddress
 from archiver.workflow.storage.object_store import ObjectStore
 from archiver.workflow.storage.s3_records import OpenMultipart, StoredObject
-from archiver.workflow.tombstones import find_event
+from archiver.workflow.tombstones import find_event, foresee_event
 from archiver.workflow.tools import read_identity
 
 T = TypeVar("T")
@@ -305,7 +305,7 @@ def would_remove(
 
 
 _LOOKS_AT_SHARE: frozenset[Callable[..., Any]] = frozenset(
-    {find_event, look_into, read_identity, recorded_totals, subfolders, unfinished_files}
+    {find_event, foresee_event, look_into, read_identity, recorded_totals, subfolders, unfinished_files}
 )
 _INSTEAD_AT_SHARE: dict[Callable[..., Any], Callable[..., Any]] = {take_turn: would_remove}
 

@@ -19,7 +19,7 @@ from archiver.workflow.isolation import ChildProcess, Progress
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.second_copies import known_copies
 from archiver.workflow.storage.lts import ShareAddress
-from archiver.workflow.tombstones import Event, EventKind, find_event, note_event
+from archiver.workflow.tombstones import Event, EventKind, find_event, foresee_event, note_event
 
 log = structlog.get_logger(__name__)
 
@@ -114,15 +114,17 @@ class TombstoneCopies:
                 if not _is_behind(first, before):
                     return Followed(copy.root, trouble=_differ(pid, copy, first, before))
                 if self._dry_run:
-                    return Followed(copy.root, first)
-                self._ledger.check_claim(claim)
-                after = self._ask(copy, note_event, first, uuid.uuid4().hex[:16])
+                    after = self._ask(copy, foresee_event, first)
+                else:
+                    self._ledger.check_claim(claim)
+                    after = self._ask(copy, note_event, first, uuid.uuid4().hex[:16])
         except DamagedError as error:
             return Followed(copy.root, trouble=f"on the share of copies at {copy.root}: {error}")
         if after == before:
             what = f"the copies at {copy.root} still hold files of {pid}, which was removed. To remove them there, too"
             return Followed(copy.root, trouble=f"{what}: archiver retire remove {pid}")
-        log.warning("tombstone_brought_along", pid=pid, root=str(copy.root), kind=first.kind)
+        if not self._dry_run:
+            log.warning("tombstone_brought_along", pid=pid, root=str(copy.root), kind=first.kind)
         return Followed(copy.root, after)
 
     def _look(self, copy: ShareAddress, pid: str) -> tuple[Event | None, Event | None]:

@@ -207,12 +207,11 @@ def note_event(progress: Progress, address: ShareAddress, event: Event, attempt:
             share.remove_unsealed(f"{folder}/{name}")
     before = newest_event(share, event.pid)
     progress(0)
-    if before is None and event.kind is EventKind.RESTORED:
+    wanted = _next_event(share, before, event)
+    if wanted is None:
         return None
-    if event.kind is EventKind.REMOVED and _holds_bag(share, event.pid):
-        event = event.then(EventKind.REMOVING, event.at, event.by)
-    done = {event.kind} | ({EventKind.REMOVED} if event.kind is EventKind.REMOVING else set())
-    if before is None or before.kind not in done:
+    event = wanted
+    if before is None or event is not before:
         number = 1 if before is None else before.number + 1
         if number > _MOST_EVENTS:
             raise PermanentError(f"{folder} is full: {_MOST_EVENTS} events are as many as one data set can have.")
@@ -223,6 +222,28 @@ def note_event(progress: Progress, address: ShareAddress, event: Event, attempt:
         before = _read(share, event.pid, number, event.kind)
     share.seal(f"{folder}/{before.number:04}-{before.kind}.json")
     return before
+
+
+def foresee_event(progress: Progress, address: ShareAddress, event: Event) -> Event | None:
+    """The event that would count after `note_event`, which is not called: nothing is changed.
+
+    Raises:
+        DamagedError: what counts now cannot be read.
+        ArchiverError: of the share.
+    """
+    share = address.open()
+    progress(0)
+    return _next_event(share, newest_event(share, event.pid), event)
+
+
+def _next_event(share: LongTermStorage, before: Event | None, event: Event) -> Event | None:
+    """What counts when `event` comes after `before`: that itself where it is of the same kind or a later one."""
+    if before is None and event.kind is EventKind.RESTORED:
+        return None
+    if event.kind is EventKind.REMOVED and _holds_bag(share, event.pid):
+        event = event.then(EventKind.REMOVING, event.at, event.by)
+    done = {event.kind} | ({EventKind.REMOVED} if event.kind is EventKind.REMOVING else set())
+    return before if before is not None and before.kind in done else event
 
 
 def _holds_bag(share: LongTermStorage, pid: str) -> bool:

@@ -207,11 +207,13 @@ def test_a_share_that_comes_back_with_a_bag_that_was_removed_elsewhere_never_say
     desk.withdraw(pid)
     assert desk.remove(pid).left == ()
     before = desk.copied(pid)
+    assert desk.compare(dry_run=True) == [desk.learnt(pid, "removing")]
 
     assert desk.compare() == [desk.learnt(pid, "removing")]
 
     assert desk.copied(pid) == before
     (alarm,) = desk.compare()
+    assert desk.compare(dry_run=True) == [alarm]
     assert alarm.is_alarm
     assert f"archiver retire remove {pid}" in alarm.text
     assert desk.retiring(desk.copy).remove(pid, "", dry_run=False).left == ()
