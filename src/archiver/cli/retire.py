@@ -70,7 +70,7 @@ def _retiring(folder: Folder, by: str | None) -> "Iterator[Retiring]":
     from archiver.workflow.ledger.facts import LTS_IDENTITY
     from archiver.workflow.ledger.ledger import Ledger
     from archiver.workflow.retirement import Retiring
-    from archiver.workflow.second_copies import copy_address, unnamed_copies
+    from archiver.workflow.second_copies import address_of_copy, unnamed_copies
     from archiver.workflow.storage.lts import ShareAddress
 
     with service_environment(folder), ExitStack() as stack:
@@ -80,7 +80,8 @@ def _retiring(folder: Folder, by: str | None) -> "Iterator[Retiring]":
         ledger = stack.enter_context(Ledger.open(LedgerSettings()))
         child, mounted = stack.enter_context(open_share(None))
         # Whatever is mounted: only the archive's own share is accepted by those who open it.
-        first = ShareAddress(mounted.root, UUID(ledger.remember(LTS_IDENTITY, str(mounted.identity))))
+        # And nothing is made the archive's here, that being for the first run that writes to it: this may be a dry run.
+        first = ShareAddress(mounted.root, UUID(ledger.remembered(LTS_IDENTITY) or str(mounted.identity)))
         if more := unnamed_copies(ledger, lts.lts_copies):
             raise CommandError(
                 f"The ledger knows of {more} more shares with copies than LTS_COPIES names ({len(lts.lts_copies)}). "
@@ -92,7 +93,8 @@ def _retiring(folder: Folder, by: str | None) -> "Iterator[Retiring]":
             ledger=ledger,
             share=first,
             copies=[
-                copy_address(ledger, child, first, number, root) for number, root in enumerate(lts.lts_copies, start=1)
+                address_of_copy(ledger, child, first, number, root)
+                for number, root in enumerate(lts.lts_copies, start=1)
             ],
             child=child,
             storage_location=catalogue_settings.storage_location,

@@ -35,7 +35,7 @@ from archiver.workflow.holdings.listing import ALSO_OLDER, Holdings, HoldingStat
 from archiver.workflow.holdings.rebuilding import note_event_in_ledger, recorded_totals
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.ledger import Ledger
-from archiver.workflow.ledger.records import Claim, DatablockRecord, RetirementRecord, RetirementState
+from archiver.workflow.ledger.records import Claim, DatablockRecord, RetirementRecord, RetirementState, Stage
 from archiver.workflow.ledger.uploads import LIVE
 from archiver.workflow.names import PAYLOAD_FOLDER, bag_folder, check_pid
 from archiver.workflow.storage.lts import ShareAddress
@@ -364,12 +364,31 @@ class Retiring:
                 f"The ledger does not know yet that {pid} is archived. Let it learn that from the share "
                 "(archiver reconcile), then try again."
             )
+        if record.stage is not Stage.EMPTIED and not self._was_registered(pid, record.stage):
+            raise RetirementStateError(
+                f"The ledger has {pid} as {record.stage}: its archive job has not ended. Let it end (archiver jobs; "
+                "archiver retry), or have it archived again where there is no job any more, which writes nothing "
+                "twice. Then try again."
+            )
         upload = self.ledger.find_upload(pid)
         if upload is not None and upload.state in LIVE:
             raise RetirementStateError(
                 f"The landing zone still holds what was uploaded of {pid} ({upload.state}): its archive job has not "
                 "ended. Let it end (archiver jobs; archiver retry), or end the upload, then try again."
             )
+
+    def _was_registered(self, pid: str, stage: Stage) -> bool:
+        """Whether a run came to its end that the ledger does not know of: what it learnt from the share is `published`.
+
+        Where the catalogue does not have the data set, no run can go on with it.
+        """
+        if stage is not Stage.PUBLISHED:
+            return False
+        try:
+            registered = {block.archive_id for block in self.catalogue.datablocks(pid, with_files=False)}
+        except UnknownDatasetError:
+            return True
+        return registered.issuperset(block.archive_id for block in self.ledger.datablocks(pid))
 
     def _asked_for(self, pid: str, state: RetirementState, word: str, again: str) -> RetirementRecord:
         """The request that `word` confirms.

@@ -129,6 +129,16 @@ def copy_address(ledger: Ledger, child: ChildProcess, first: ShareAddress, numbe
     Raises:
         WrongShareError: none is mounted, another one, or one that is used already.
     """
+    found = address_of_copy(ledger, child, first, number, root)
+    return ShareAddress(root, UUID(ledger.remember(_fact(number), str(found.identity))))
+
+
+def address_of_copy(ledger: Ledger, child: ChildProcess, first: ShareAddress, number: int, root: Path) -> ShareAddress:
+    """The share of a copy; where no copy was written yet, the one that is mounted there now, which may change.
+
+    Raises:
+        WrongShareError: there was no copy yet, and no share is mounted, or one that is used already.
+    """
     remembered = ledger.remembered(_fact(number))
     if remembered is None:
         mounted = child.call(read_identity, None, root)
@@ -138,7 +148,7 @@ def copy_address(ledger: Ledger, child: ChildProcess, first: ShareAddress, numbe
                 f"The share mounted at {root} ({mounted}) is in use already, as the first share or for another copy. "
                 "Mount one of its own there, and give it its identity with 'archiver lts init --root'."
             )
-        remembered = ledger.remember(_fact(number), str(mounted))
+        return ShareAddress(root, mounted)
     return ShareAddress(root, UUID(remembered))
 
 

@@ -26,6 +26,7 @@ from archiver.local.scicat.defaults import ARCHIVER
 from archiver.workflow.archiving import report_archiving_failure
 from archiver.workflow.catalogue.client import Catalogue
 from archiver.workflow.catalogue_repair import CatalogueOutcome, CatalogueRepair
+from archiver.workflow.claims import claimed
 from archiver.workflow.errors import DamagedError, DatasetBusyError, PermanentError, RetiredError, WrongShareError
 from archiver.workflow.fixity import FixityAudit
 from archiver.workflow.healing import Healing, HealOutcome
@@ -519,6 +520,42 @@ def test_what_still_lies_in_the_landing_zone_is_archived_to_its_end_first(
     assert stage(facility, archived) is Stage.EMPTIED
 
 
+@pytest.mark.parametrize("came_to", [Stage.PUBLISHED, Stage.REGISTERED, Stage.FAILED])
+def test_what_was_published_and_not_yet_registered_and_emptied_is_archived_to_its_end_first(
+    facility: Facility, office: Office, archived: str, came_to: Stage
+) -> None:
+    tools = facility.tools
+    _, word = office().request(archived, "", dry_run=False)
+    with claimed(tools.ledger, archived, "a run that died", TIMEOUT) as claim:
+        tools.ledger.record_stage(claim, came_to)
+    for block in tools.catalogue.datablocks(archived):
+        tools.catalogue.remove_datablock(archived, block)
+
+    for at_work in (
+        lambda: office().request(archived, "", dry_run=False),
+        lambda: office().confirm(archived, word, dry_run=False),
+    ):
+        with pytest.raises(RetirementStateError, match="its archive job has not ended"):
+            at_work()
+
+    assert stage(facility, archived) is came_to
+    assert facility.archive(archived)
+    assert stage(facility, archived) is Stage.EMPTIED
+    office.retire(archived)
+
+
+def test_what_a_new_ledger_learnt_from_the_share_can_be_withdrawn_where_it_is_registered(
+    facility: Facility, office: Office, archived: str
+) -> None:
+    tools = facility.tools
+    with claimed(tools.ledger, archived, "as what is adopted", TIMEOUT) as claim:
+        tools.ledger.record_stage(claim, Stage.PUBLISHED)
+
+    office.retire(archived)
+
+    assert stage(facility, archived) is Stage.RETIRED
+
+
 # ---------------------------------------------------------------------------------------- restored
 
 
@@ -967,15 +1004,15 @@ def test_a_catalogue_that_was_away_is_told_later(facility: Facility, office: Off
 
 
 def _run(facility: Facility, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    environment = {
-        "PATH": os.environ["PATH"],
+    environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ} | {
         "LTS_ROOT_FOLDER": str(facility.lts_root),
         "LEDGER_URL": facility.ledger_settings.ledger_url.get_secret_value(),
         "SCICAT_ENDPOINT": facility.scicat_url,
         "SCICAT_USER": ARCHIVER,
         "SCICAT_PASSWORD": ARCHIVER,
         "RETIRE_RESTORABLE_DAYS": "0",
-    } | environment
+        **environment,
+    }
     command = [sys.executable, "-m", "archiver.cli", "retire", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
@@ -1008,6 +1045,20 @@ def test_an_operator_withdraws_restores_and_removes_by_command(facility: Facilit
     assert facility.is_published(archived)
     assert _run(facility, "remove", archived, word).returncode == 0
     assert bag_files(facility, archived) == {}
+
+
+def test_asking_makes_no_share_the_archives(facility: Facility, archived: str, tmp_path: Path) -> None:
+    wrong, right = new_share(tmp_path / "wrong"), new_share(tmp_path / "right")
+    ledger = facility.tools.ledger
+
+    for options in (("--dry-run",), ()):
+        done = _run(facility, archived, "--reason", "x", *options, LTS_COPIES=str(wrong.root))
+        assert done.returncode == 0, done.stderr
+
+    assert ledger.remembered("lts_copy_1_identity") is None
+    assert _run(facility, archived, "--reason", "x", LTS_COPIES=str(right.root)).returncode == 0
+    twice = _run(facility, archived, "--reason", "x", LTS_COPIES=str(facility.lts_root))
+    assert (twice.returncode, "is in use already" in twice.stderr) == (1, True)
 
 
 def test_where_a_login_names_nobody_each_step_wants_to_know_who_is_at_work(facility: Facility, archived: str) -> None:
@@ -1047,6 +1098,7 @@ def test_a_user_without_a_name_must_say_who_is_at_work(monkeypatch: pytest.Monke
 
 def test_a_copy_that_is_away_makes_the_command_end_with_3(facility: Facility, archived: str, tmp_path: Path) -> None:
     copy = new_share(tmp_path / "copy")
+    facility.tools.ledger.remember("lts_copy_1_identity", str(copy.identity))  # as the first copy does
     copies = {"LTS_COPIES": str(copy.root)}
     word = json.loads(_run(facility, archived, "--reason", "x", "--json", **copies).stdout)["word"]
     copy.root.rename(tmp_path / "away")
