@@ -16,6 +16,8 @@ _DEFINED_IN = (
     *(second_copies, target_folder),
 )
 
+COPIES_AWAY: Final = "copies-away"
+"""As what it is counted that a share of copies could not be compared."""
 KNOWN_CODES: Final = tuple(
     sorted(
         {
@@ -24,6 +26,7 @@ KNOWN_CODES: Final = tuple(
             for each in vars(module).values()
             if isinstance(each, type) and issubclass(each, errors.ArchiverError)
         }
+        | {COPIES_AWAY}
     )
 )
 """In alphabetical order."""

@@ -25,6 +25,7 @@ from archiver.config.settings import LtsSettings, ReconciliationSettings
 from archiver.workflow.bags import take_turn, unfinished_files
 from archiver.workflow.claims import claimed
 from archiver.workflow.dry_run import DryChild
+from archiver.workflow.error_codes import COPIES_AWAY
 from archiver.workflow.errors import (
     NAMES_SHOWN,
     ArchiverError,
@@ -46,8 +47,6 @@ log = structlog.get_logger(__name__)
 
 _STALL_S = 60.0
 """A look at a folder takes no longer; what else is to be reconciled must not wait for a share that hangs."""
-_COPIES_AWAY = "copies-away"
-"""As what it is counted that a share of copies could not be compared."""
 _COPIES_DIFFER = "copies differ"
 """Kind of a disagreement: a share of copies says something else of a withdrawal than the first share."""
 _PAUSE_S = 900.0
@@ -205,7 +204,7 @@ class ShareComparison:
         assert self._copies is not None  # noqa: S101  # a walk has begun
         for followed in self._copies.follow(pid):
             if followed.is_away:
-                self._ledger.count_stuck_task(_COPIES_AWAY)  # of no one data set
+                self._ledger.count_stuck_task(COPIES_AWAY)  # of no one data set
                 yield ShareFinding(followed.trouble, is_alarm=True)
             elif followed.event is None:
                 yield self._disagreement(pid, _COPIES_DIFFER, followed.trouble)
