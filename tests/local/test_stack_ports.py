@@ -1,6 +1,8 @@
 """Ports of the embedded stack."""
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -39,3 +41,28 @@ def test_a_fixed_port_in_use_is_named_with_its_setting(taken: int) -> None:
 def test_two_parts_on_one_port_are_refused() -> None:
     with pytest.raises(PortInUseError, match="same port"):
         check_free({"api": 20_000, "s3": 20_000}, {"api": "API_PORT", "s3": "S3_PORT"})
+
+
+_HOLDS = """
+import sys
+from archiver.local.ports import choose_free
+print(choose_free(["s3"], {"s3": int(sys.argv[1])})["s3"], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_port_that_another_process_has_chosen_is_not_chosen_again_before_it_listens() -> None:
+    port = choose_free(["s3"], {})["s3"]
+    other = choose_free(["other"], {})["other"]
+    words = [sys.executable, "-c", _HOLDS]
+
+    with subprocess.Popen([*words, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        theirs = int(process.stdout.readline())
+        assert theirs != port
+        assert choose_free(["s3"], {"s3": theirs})["s3"] != theirs
+        assert choose_free(["s3"], {"s3": other})["s3"] == other
+        process.stdin.close()
+
+    assert choose_free(["s3"], {"s3": theirs})["s3"] == theirs

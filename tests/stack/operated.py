@@ -29,6 +29,7 @@ _UP_S = 1800
 _BUILD_S = 3600
 _BUILT_OF_OURS = ("archiver-service-api", "prefect-flows-deployment", "prefect-config")
 """One service for each image of the service."""
+_OVERRIDE = "docker-compose.override.yml"
 _PROGRAMS = Path(sys.executable).parent
 
 
@@ -87,7 +88,7 @@ class OperatedStack:
         """Let builds reach what this host reaches, also where it is not to be reached from a container's network."""
         built = [name for name, service in self.configuration()["services"].items() if "build" in service]
         override = {"services": {name: {"build": {"network": "host"}} for name in built}}
-        (self.folder / "docker-compose.override.yml").write_text(json.dumps(override))
+        (self.folder / _OVERRIDE).write_text(json.dumps(override))
 
     def build(self) -> None:
         """Build the images of the stack: first MinIO's beside the others, which wait for the network meanwhile."""
@@ -133,12 +134,15 @@ class OperatedStack:
 
     def as_of(self, folder: Path, image_tag: str) -> "OperatedStack":
         """The same stack, of the same operator, with the files of another version of the project."""
-        for kept in (".secrets", ".certs", "own", "docker-compose.override.yml"):
+        for kept in (".secrets", ".certs", "own"):
             source = self.folder / kept
             if source.exists():
                 # With their owners: the services read secrets as one of their own.
                 run(["cp", "--recursive", "--preserve=all", "--no-target-directory", source, folder / kept])
-        return replace(self, folder=folder, overrides={**self.overrides, "OPENEM_IMAGE_TAG": image_tag})
+        other = replace(self, folder=folder, overrides={**self.overrides, "OPENEM_IMAGE_TAG": image_tag})
+        if (self.folder / _OVERRIDE).exists():
+            other.build_on_network_of_host()  # its services are not those of this version
+        return other
 
     # ------------------------------------------------------------------------------------------- what is there
 

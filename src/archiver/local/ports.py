@@ -1,7 +1,10 @@
 """Ports of the parts of an embedded stack, all on the loopback interface."""
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from collections.abc import Iterable, Mapping
 
 from archiver.workflow.errors import PermanentError
@@ -12,6 +15,8 @@ HOST = "127.0.0.1"
 # part has opened it.
 _FIRST, _LAST = 15_000, 32_000
 _TRIES = 1000
+_held: dict[str, int] = {}
+"""The descriptor of this process on the file of `_hold`, which must stay open: closing any lets all locks go."""
 
 
 class PortInUseError(PermanentError):
@@ -31,6 +36,21 @@ def is_free(port: int) -> bool:
     return True
 
 
+def _hold(port: int) -> bool:
+    """Keep a port from processes that choose theirs at the same time, until this process ends; False where one has it.
+
+    A part listens only some time after its port was chosen. Each port is a byte of one file that belongs to the user.
+    """
+    file = os.path.join(tempfile.gettempdir(), f"archiver-ports-{os.getuid()}")
+    if file not in _held:
+        _held[file] = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.lockf(_held[file], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
 def choose_free(names: Iterable[str], earlier: Mapping[str, int]) -> dict[str, int]:
     """A free port for each name: the one it had `earlier` where that is still free.
 
@@ -43,7 +63,7 @@ def choose_free(names: Iterable[str], earlier: Mapping[str, int]) -> dict[str, i
         candidates = [earlier[name]] if name in earlier else []
         candidates += [numbers.randrange(_FIRST, _LAST) for _ in range(_TRIES)]
         for port in candidates:
-            if port not in chosen.values() and is_free(port):
+            if port not in chosen.values() and is_free(port) and _hold(port):
                 chosen[name] = port
                 break
         else:
