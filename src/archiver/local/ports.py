@@ -6,6 +6,7 @@ import random
 import socket
 import tempfile
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from archiver.workflow.errors import PermanentError
 
@@ -15,7 +16,7 @@ HOST = "127.0.0.1"
 # part has opened it.
 _FIRST, _LAST = 15_000, 32_000
 _TRIES = 1000
-_held: dict[str, int] = {}
+_held: dict[Path, int] = {}
 """The descriptor of this process on the file of `_hold`, which must stay open: closing any lets all locks go."""
 
 
@@ -41,7 +42,7 @@ def _hold(port: int) -> bool:
 
     A part listens only some time after its port was chosen. Each port is a byte of one file that belongs to the user.
     """
-    file = os.path.join(tempfile.gettempdir(), f"archiver-ports-{os.getuid()}")
+    file = Path(tempfile.gettempdir()) / f"archiver-ports-{os.getuid()}"
     if file not in _held:
         _held[file] = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:

@@ -41,7 +41,7 @@ from archiver.workflow.monitor import Monitor
 from archiver.workflow.names import archive_id, bag_folder
 from archiver.workflow.retirement import RetirementStateError, Retiring, tell_retirement
 from archiver.workflow.retrieval import report_retrieval_failure
-from archiver.workflow.share_comparison import ShareComparison
+from archiver.workflow.share_comparison import ShareComparison, ShareFinding
 from archiver.workflow.storage.lts import IDENTITY_FILE, PosixShare, ShareAddress
 from archiver.workflow.tombstones import EventKind, find_event, note_event
 from support.bags import FILES as OTHER_FILES
@@ -889,6 +889,14 @@ def test_a_new_ledger_learns_from_the_share_alone_what_was_withdrawn(
     postgres.drop_database(f"rebuilt_{os.getpid()}")
 
 
+def the_one_finding(facility: Facility) -> ShareFinding:
+    """What ledger and share are found to disagree on."""
+    lts = LtsSettings(lts_root_folder=facility.lts_root)
+    with ShareComparison(facility.tools.ledger, lts, ReconciliationSettings(), TIMEOUT, "test") as comparison:
+        (finding,) = comparison.go_on(to_the_end=True)
+    return finding
+
+
 def test_a_tombstone_that_is_gone_is_an_alarm_and_gives_nothing_out(
     facility: Facility, office: Office, archived: str
 ) -> None:
@@ -896,9 +904,7 @@ def test_a_tombstone_that_is_gone_is_an_alarm_and_gives_nothing_out(
     for each in (facility.bag(archived) / "archiver-retirement").iterdir():
         each.unlink()
 
-    lts = LtsSettings(lts_root_folder=facility.lts_root)
-    with ShareComparison(facility.tools.ledger, lts, ReconciliationSettings(), TIMEOUT, "test") as comparison:
-        (finding,) = comparison.go_on(to_the_end=True)
+    finding = the_one_finding(facility)
 
     assert finding.is_alarm
     assert "no tombstone" in finding.text
@@ -921,9 +927,7 @@ def test_a_share_of_before_a_withdrawal_whose_newest_event_is_a_restoration_is_a
     shutil.rmtree(facility.bag(archived))
     shutil.copytree(tmp_path / "snapshot", facility.bag(archived))
 
-    lts = LtsSettings(lts_root_folder=facility.lts_root)
-    with ShareComparison(ledger, lts, ReconciliationSettings(), TIMEOUT, "test") as comparison:
-        (finding,) = comparison.go_on(to_the_end=True)
+    finding = the_one_finding(facility)
 
     assert finding.is_alarm
     assert "a tombstone that says restored" in finding.text
