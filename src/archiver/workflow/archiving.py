@@ -58,6 +58,7 @@ from archiver.workflow.errors import (
 from archiver.workflow.inventory import Inventory
 from archiver.workflow.isolation import ChildProcess
 from archiver.workflow.ledger.datasets import WITHDRAWN
+from archiver.workflow.ledger.datasets import ARCHIVED
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import Claim, DatablockRecord, Stage
 from archiver.workflow.monitor import Limit, Monitor
@@ -80,7 +81,6 @@ DATABLOCK_VERSION = "1.0"
 CHECKSUM_ALGORITHM = "sha256"
 _WRITE_ATTEMPTS = 2
 """A datablock that does not read back as written is written again once."""
-_ARCHIVED = {Stage.PUBLISHED, Stage.REGISTERED, Stage.EMPTIED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -661,7 +661,7 @@ class _Run:
         """Make the ledger know the bag; what no run of ours recorded as verified is read back first."""
         known = {each.archive_id: each for each in self.tools.ledger.datablocks(self.pid)}
         record = self.tools.ledger.dataset(self.pid)
-        is_known = record is not None and record.stage in _ARCHIVED
+        is_known = record is not None and record.stage in ARCHIVED
         adopted = []
         for totals in bag.datablocks:
             before = known.get(totals.archive_id)
