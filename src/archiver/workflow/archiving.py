@@ -57,8 +57,7 @@ from archiver.workflow.errors import (
 )
 from archiver.workflow.inventory import Inventory
 from archiver.workflow.isolation import ChildProcess
-from archiver.workflow.ledger.datasets import WITHDRAWN
-from archiver.workflow.ledger.datasets import ARCHIVED
+from archiver.workflow.ledger.datasets import ARCHIVED, WITHDRAWN
 from archiver.workflow.ledger.ledger import Ledger
 from archiver.workflow.ledger.records import Claim, DatablockRecord, Stage
 from archiver.workflow.monitor import Limit, Monitor
